@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# agentnic: build, test, measure. `make help` lists the targets.
+#
+# What is built goes to .build/ and skel/, both ignored by git. Results go to results/.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.SECONDARY:
+MAKEFLAGS   += --no-builtin-rules
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS   += --jobs=$(shell nproc)
+endif
+
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+say = @printf '  %-8s %s\n' '$(1)' '$(2)'
+
+BUILD  := .build
+BIN    := $(BUILD)/bin
+PREFIX ?= /usr/local
+
+# Tools: clang is pinned, because the verifier sees what it makes; the system's Python has matplotlib.
+CXX     := g++
+CLANG   := clang-19
+STRIP   := llvm-strip-19
+BPFTOOL := PATH=$$PATH:/usr/sbin bpftool
+FORMAT  := clang-format-19
+TIDY    := clang-tidy-19
+PYTHON  := /usr/bin/python3
+ARCH    := $(shell uname -m)
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow $(if $(WERROR),-Werror)
+CXXFLAGS ?= -O2 -g
+CPPFLAGS := -Iuserspace -Ibpf -I$(BUILD)/include -isystem skel
+COMPILE   = $(CXX) -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MMD -MP
+LIBS     := -lxdp -lbpf -lsodium -lfmt -lpthread
+# No -Wextra: the kernel's own headers do not pass it.
+BPFFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Ibpf -I/usr/include/$(ARCH)-linux-gnu -MMD -MP
+
+# Sources. A folder under userspace/cli with a main.cpp is a program of its own.
+programs    := agentnic-load
+lib_sources := $(filter-out userspace/cli/%,$(shell find userspace -name '*.cpp')) $(wildcard userspace/cli/common/*.cpp)
+lib_objects := $(lib_sources:%.cpp=$(BUILD)/%.o)
+library     := $(BUILD)/libagentnic.a
+bpf_sources := $(wildcard bpf/*.bpf.c)
+bpf_objects := $(bpf_sources:%.c=$(BUILD)/%.o)
+suites      := unit bpf
+test_bins   := $(suites:%=$(BUILD)/tests/%)
+manuals     := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(wildcard docs/man/*.scd))
+version     := $(BUILD)/include/version.h
+skeletons   := skel/instance.skel.h
+cpp_files    = $(shell find userspace tests -name '*.cpp' -o -name '*.hpp')
+bpf_files    = $(shell find bpf -name '*.c' -o -name '*.h')
+shell_files  = $(shell git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\bbash' 2>/dev/null)
+
+.PHONY: help
+help: ## list the targets
+	@echo 'make TARGET'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@echo 'Variables: V=1 shows commands; T=glob runs tests by name; SH=1 opens a shell inside one net test;'
+	@echo '           B=id runs one benchmark; PREFIX and DESTDIR for install.'
+
+.DEFAULT_GOAL := all
+
+# --- what the machine needs ---
+
+.PHONY: deps need
+deps: ## install what is missing (apt, Debian 12 and 13)
+	@.ci/deps
+
+# The order-only prerequisite of whatever builds or runs; silent when nothing is missing.
+need:
+	@.ci/deps --check || .ci/deps
+
+# --- build ---
+
+.PHONY: all
+all: $(programs:%=$(BIN)/%) $(manuals) ## build the programs and manuals
+
+# FORCE: looked at in every run, rewritten only when the version changed.
+.PHONY: FORCE
+$(version): FORCE
+	@mkdir -p $(@D)
+	@printf '#pragma once\n#define AGENTNIC_VERSION "%s"\n#define AGENTNIC_REVISION "%s"\n' \
+	  "$$(sed -n 's/^## \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md | head -n 1)" \
+	  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c | need
+	$(call say,BPF,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPFFLAGS) -c $< -o $@
+	$(Q)$(STRIP) -g $@
+
+skel/instance.bpf.o: $(bpf_objects)
+	$(call say,JOIN,$@)
+	@mkdir -p $(@D)
+	$(Q)$(BPFTOOL) gen object $@ $^
+
+skel/%.skel.h: skel/%.bpf.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@ 2> $(BUILD)/$*.skel.log || { cat $(BUILD)/$*.skel.log >&2; false; }
+
+$(BUILD)/%.o: %.cpp | need $(skeletons) $(version)
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -c $< -o $@
+
+$(library): $(lib_objects)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BIN)/agentnic-%: $(library)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CXXFLAGS) $(filter %.o,$^) $(library) $(LIBS) -o $@
+
+define program_objects
+$(BIN)/agentnic-$(1): $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard userspace/cli/$(1)/*.cpp))
+endef
+$(foreach p,$(programs:agentnic-%=%),$(eval $(call program_objects,$(p))))
+
+$(BUILD)/man/%: docs/man/%.scd | need
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)scdoc < $< > $@
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+.PHONY: install
+install: all ## install to PREFIX (/usr/local), below DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/agentnic/policies
+	install -m 755 $(programs:%=$(BIN)/%) $(DESTDIR)$(PREFIX)/sbin
+	install -m 644 $(filter %.1,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(filter %.8,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 policies/*.json $(DESTDIR)$(PREFIX)/share/agentnic/policies
+
+# --- test ---
+
+define test_objects
+$(BUILD)/tests/$(1): $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/$(1)/*.cpp))
+endef
+$(foreach s,$(suites),$(eval $(call test_objects,$(s))))
+
+$(test_bins): $(library)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CXXFLAGS) $(filter %.o,$^) $(library) -lCatch2Main -lCatch2 $(LIBS) -o $@
+
+.PHONY: test test-unit
+test: all $(test_bins) ## run the tests; T='glob' by name, SH=1 for a shell inside a net test
+	@$(PYTHON) tests/run $(if $(SH),--shell) $(if $(T),--only '$(T)')
+
+test-unit: all $(test_bins) ## run the suites that need no privileges
+	@$(PYTHON) tests/run --suite unit --suite check $(if $(T),--only '$(T)')
+
+.PHONY: debian13
+debian13: ## build and run the unit suite in a Debian 13 tree made by debootstrap (root)
+	@tests/debian13 $(BUILD)/debian13
+
+# --- style ---
+
+tidy_stamps = $(patsubst %.cpp,$(BUILD)/tidy/%.ok,$(filter %.cpp,$(cpp_files)))
+
+.PHONY: lint
+lint: $(tidy_stamps) ## check format, clang-tidy and shellcheck
+	$(call say,FORMAT,C and C++)
+	$(Q)$(FORMAT) --dry-run --Werror $(cpp_files) $(bpf_files)
+	$(call say,SHELL,scripts)
+	$(Q)shellcheck $(shell_files)
+
+$(BUILD)/tidy/%.ok: %.cpp .clang-tidy | need $(skeletons) $(version)
+	$(call say,TIDY,$<)
+	@mkdir -p $(@D)
+	$(Q)$(TIDY) --quiet --warnings-as-errors='*' $< -- -std=c++23 -x c++ $(CPPFLAGS) -MMD -MF $(@:.ok=.d) -MT $@ 2>$(@:.ok=.log) || { cat $(@:.ok=.log) >&2; false; }
+	@touch $@
+
+.PHONY: fmt
+fmt: ## format C and C++
+	$(FORMAT) -i $(cpp_files) $(bpf_files)
+
+# --- use and measure ---
+
+.PHONY: demo
+demo: all ## the main job: both paths side by side on a lab of two namespaces (root)
+	@$(BIN)/agentnic-bench experiment first-light --policy policies/first-light.json --out results
+	@$(PYTHON) results/plot.py results/latest.json
+
+.PHONY: bench
+bench: all ## run the benchmarks; B=id runs one (root)
+	@mkdir -p results/bench
+	@$(BIN)/agentnic-bench compare $(B) --out results/bench/latest.json
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BUILD) skel

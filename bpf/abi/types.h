@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The words that kernel and userspace share: versions, limits, and the enums that maps hold.
+ *
+ * Everything under bpf/abi is plain C that also compiles as C++. Types have fixed widths, padding is
+ * named, sizes are asserted beside each struct, enum values are explicit and never renumbered, and
+ * zero is never a valid id. Fields are in host byte order unless their name ends in _be.
+ */
+#ifndef ANIC_ABI_TYPES_H
+#define ANIC_ABI_TYPES_H
+
+#include <linux/types.h>
+
+#ifdef __cplusplus
+#define ANIC_ASSERT(cond) static_assert(cond, #cond)
+#else
+#define ANIC_ASSERT(cond) _Static_assert(cond, #cond)
+#endif
+
+/* Changes whenever a pinned map changes its shape or its meaning. */
+#define ANIC_ABI_VERSION 1
+
+#define ANIC_NAME_LEN 32 /* names of policies and services, with the final NUL */
+#define ANIC_SERVICES_MAX 256 /* service ids are 1 to 255; 0 is "no service" */
+#define ANIC_QUEUES_MAX 256 /* receive queues that can own an AF_XDP socket */
+
+/* What traffic is for. Counters are kept per class. */
+enum anic_class {
+	ANIC_CLASS_NONE = 0,
+	ANIC_CLASS_CONTROL = 1, /* ARP, neighbour discovery, ICMP errors, and what the policy lists */
+	ANIC_CLASS_DEFAULT = 2, /* what no rule names */
+	ANIC_CLASS_RPC = 3, /* agent RPC, 64 B to 8 KB */
+	ANIC_CLASS_RETRIEVAL = 4, /* retrieval, 1 to 64 KB */
+	ANIC_CLASS_BULK = 5, /* state transfer, 64 KB to 4 MB */
+	ANIC_CLASS__MAX = 6,
+};
+
+/* Where a service's packets go. */
+enum anic_path {
+	ANIC_PATH_NONE = 0,
+	ANIC_PATH_KERNEL = 1, /* path A */
+	ANIC_PATH_XSK = 2, /* path B */
+	ANIC_PATH__MAX = 3,
+};
+
+/* Where the program sits, as the pinned meta map records it. */
+enum anic_hook {
+	ANIC_HOOK_NONE = 0,
+	ANIC_HOOK_XDP_LINK = 1, /* one program under a bpf_link of its own */
+	ANIC_HOOK_XDP_DISPATCHER = 2, /* one of several under libxdp's dispatcher */
+	ANIC_HOOK_TCX = 3, /* a tcx link at ingress */
+	ANIC_HOOK__MAX = 4,
+};
+
+/* How XDP runs there. */
+enum anic_mode {
+	ANIC_MODE_NONE = 0,
+	ANIC_MODE_NATIVE = 1, /* in the driver */
+	ANIC_MODE_SKB = 2, /* generic XDP, after the skb was made */
+	ANIC_MODE_TC = 3, /* not XDP */
+	ANIC_MODE__MAX = 4,
+};
+
+#endif

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// What every program does the same way: options, errors, exit status.
+
+#include <CLI/CLI.hpp>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/result.hpp"
+
+namespace agentnic::cli {
+
+/// Keys in the order in which they were written.
+using Json = nlohmann::ordered_json;
+
+/// Parses the command line and runs what its subcommand's callback set. Returns the exit status. Errors
+/// go to stderr as `PROGRAM: what; hint: ...`.
+class Program final {
+ public:
+  Program(const std::string& name, const std::string& purpose);
+
+  CLI::App& app() { return app_; }
+  /// Adds a subcommand; `run` is called once the command line is known to be good, and returns the exit status.
+  CLI::App* command(const std::string& name, const std::string& purpose, std::function<Result<int>()> run);
+  /// The same under another subcommand.
+  CLI::App* command(CLI::App* parent, const std::string& name, const std::string& purpose, std::function<Result<int>()> run);
+
+  int main(int argc, char** argv);
+
+ private:
+  CLI::App app_;
+  std::function<Result<int>()> run_;
+};
+
+/// Prints JSON and a new line to standard output.
+void print_json(const Json& json);
+
+}  // namespace agentnic::cli

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// agentnic-load: puts agentnic on an interface, takes it off, says how it is.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iostream>
+#include <map>
+#include <thread>
+
+#include "base/clock.hpp"
+#include "base/stop.hpp"
+#include "cli/common/program.hpp"
+#include "cli/load/show.hpp"
+#include "kern/instance.hpp"
+#include "kern/libbpf_log.hpp"
+#include "policy/compile.hpp"
+#include "policy/parse.hpp"
+
+namespace {
+
+using namespace agentnic;
+using cli::Json;
+
+struct Options {
+  std::string ifname;
+  std::string netns;
+  std::string policy;
+  std::string mode = "auto";
+  std::vector<std::string> require;
+  double interval_s = 1;
+  bool dry_run = false;
+  bool all = false;
+  bool json = false;
+  bool watch = false;
+};
+
+const std::map<std::string, kern::ModeRequest> kModes = {{"auto", kern::ModeRequest::Auto},
+                                                         {"native", kern::ModeRequest::Native},
+                                                         {"skb", kern::ModeRequest::Skb},
+                                                         {"tc", kern::ModeRequest::Tc}};
+
+Result<int> check(const Options& options) {
+  const policy::Policy policy = ANIC_TRY(policy::load(options.policy));
+  if (options.json) {
+    Json json = {{"schema", "agentnic.check/1"}, {"file", options.policy}, {"valid", true}, {"policy", cli::to_json(policy)}};
+    json["map_memory_bytes"] = kern::Object::memory_bytes(kern::possible_cpus());
+    cli::print_json(json);
+  } else {
+    std::cout << options.policy << ": valid\n"
+              << cli::to_text(policy)
+              << fmt::format("  memory   {} KiB of maps per interface, with {} possible CPUs\n",
+                             kern::Object::memory_bytes(kern::possible_cpus()) / 1024, kern::possible_cpus());
+  }
+  return 0;
+}
+
+Result<int> forecast(const Options& options, const kern::NetNs& netns, const policy::Policy& policy, const kern::AttachOptions& wanted) {
+  const auto plan = ANIC_TRY(kern::forecast_attach(netns, options.ifname, policy, wanted));
+  std::vector<std::string> modes;
+  for (const auto mode : plan.plan.modes) modes.push_back(kern::mode_name(mode));
+  if (options.json) {
+    cli::print_json({{"schema", "agentnic.attach/1"},
+                     {"dry_run", true},
+                     {"interface", options.ifname},
+                     {"netns", netns.name()},
+                     {"driver", plan.interface.driver},
+                     {"queues", plan.interface.rx_queues},
+                     {"modes", modes},
+                     {"why", plan.plan.why},
+                     {"pins", plan.pins},
+                     {"map_memory_bytes", plan.memory_bytes},
+                     {"policy", cli::to_json(policy)}});
+    return 0;
+  }
+  std::cout << fmt::format("would attach to {}{} (driver {}, {} receive queues); nothing was changed\n", options.ifname, netns.suffix(),
+                           plan.interface.driver, plan.interface.rx_queues)
+            << fmt::format("  modes    {}: {}\n", fmt::join(modes, ", then "), plan.plan.why)
+            << fmt::format("  pins     {}\n", plan.pins) << fmt::format("  memory   {} KiB of maps\n", plan.memory_bytes / 1024)
+            << cli::to_text(policy);
+  return 0;
+}
+
+Result<int> attach(const Options& options) {
+  const policy::Policy policy = ANIC_TRY(policy::load(options.policy));
+  const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
+  const kern::AttachOptions wanted{.mode = kModes.at(options.mode), .require = options.require};
+  if (options.dry_run) return forecast(options, netns, policy, wanted);
+  const auto report = ANIC_TRY(kern::attach_instance(netns, options.ifname, policy, wanted));
+  if (options.json) {
+    cli::print_json({{"schema", "agentnic.attach/1"},
+                     {"dry_run", false},
+                     {"interface", options.ifname},
+                     {"netns", netns.name()},
+                     {"already", report.already},
+                     {"hook", kern::hook_name(report.hook)},
+                     {"mode", kern::mode_name(report.mode)},
+                     {"why", report.why},
+                     {"notes", report.notes},
+                     {"policy", cli::to_json(policy)}});
+    return 0;
+  }
+  std::cout << fmt::format("{} to {}{}: {}, {}, policy {}\n", report.already ? "already attached" : "attached", options.ifname,
+                           netns.suffix(), kern::mode_name(report.mode), kern::hook_name(report.hook), policy.name);
+  if (!report.why.empty()) std::cout << fmt::format("  {} because: {}\n", kern::mode_name(report.mode), report.why);
+  for (const auto& note : report.notes) std::cout << "  " << note << '\n';
+  return 0;
+}
+
+Result<int> detach_all(const Options& options) {
+  ANIC_TRY(kern::need_privileges("detach from all interfaces"));
+  Json gone = Json::array();
+  std::optional<Error> first_error;
+  for (const kern::PinDir& dir : kern::list_pin_dirs()) {
+    const auto was_there = kern::detach_instance(dir);
+    if (!was_there) {
+      if (!first_error) first_error = was_there.error();
+      continue;
+    }
+    gone.push_back({{"interface", dir.ifname}, {"netns_inode", dir.netns_inode}});
+    if (!options.json) std::cout << fmt::format("detached from {} (netns inode {})\n", dir.ifname, dir.netns_inode);
+  }
+  if (first_error) return fail(*first_error);
+  if (options.json) cli::print_json({{"schema", "agentnic.detach/1"}, {"detached", gone}});
+  if (!options.json && gone.empty()) std::cout << "nothing attached\n";
+  return 0;
+}
+
+Result<int> detach(const Options& options) {
+  if (options.all) return detach_all(options);
+  if (options.ifname.empty()) return fail(Exit::BadInput, "detach: which interface?", "give its name, or --all");
+  const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
+  ANIC_TRY(kern::need_privileges("detach from " + options.ifname));
+  const auto instance = kern::find_instance(netns, options.ifname);
+  bool was_there = false;
+  if (instance) {
+    was_there = ANIC_TRY(kern::detach_instance(instance->dir));
+  } else {
+    ANIC_TRY(netns.run([&] { return kern::find_interface(options.ifname); }));  // a name that nobody knows is bad input
+  }
+  if (options.json) {
+    Json gone = Json::array();
+    if (was_there) gone.push_back({{"interface", options.ifname}, {"netns_inode", netns.inode()}});
+    cli::print_json({{"schema", "agentnic.detach/1"}, {"detached", gone}});
+  } else {
+    std::cout << fmt::format("{} {}{}\n", was_there ? "detached from" : "nothing attached to", options.ifname, netns.suffix());
+  }
+  return 0;
+}
+
+/// The instances that a command is about: one, which must be there, or all.
+Result<std::vector<kern::InstanceStatus>> selected(const Options& options, const std::string& verb) {
+  ANIC_TRY(kern::need_privileges(verb));
+  std::vector<kern::InstanceStatus> found;
+  if (!options.ifname.empty()) {
+    const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
+    auto one = kern::find_instance(netns, options.ifname);
+    if (!one) {
+      ANIC_TRY(netns.run([&] { return kern::find_interface(options.ifname); }));
+      return fail(Exit::Failed, fmt::format("{} {}: agentnic is not attached to it", verb, options.ifname + netns.suffix()),
+                  fmt::format("agentnic-load attach {} --policy FILE", options.ifname));
+    }
+    found.push_back(std::move(*one));
+    return found;
+  }
+  std::optional<kern::NetNs> only;
+  if (!options.netns.empty()) only = ANIC_TRY(kern::NetNs::open(options.netns));
+  for (const kern::PinDir& dir : kern::list_pin_dirs()) {
+    if (only && dir.netns_inode != only->inode()) continue;
+    if (auto one = kern::inspect_instance(dir)) found.push_back(std::move(*one));
+  }
+  return found;
+}
+
+Result<int> status(const Options& options) {
+  const auto instances = ANIC_TRY(selected(options, "status"));
+  if (options.json) {
+    Json list = Json::array();
+    for (const auto& instance : instances) list.push_back(cli::to_json(instance));
+    cli::print_json({{"schema", "agentnic.status/1"}, {"instances", list}});
+  } else {
+    for (const auto& instance : instances) std::cout << cli::to_text(instance);
+    if (instances.empty()) std::cout << "nothing attached\n";
+  }
+  const bool sound = std::ranges::all_of(instances, [](const auto& one) { return one.health == kern::Health::Attached; });
+  return static_cast<int>(sound ? Exit::Done : Exit::Failed);
+}
+
+Result<int> stats_once(const Options& options, const std::vector<kern::InstanceStatus>& instances, std::vector<kern::Stats>& before,
+                       double seconds) {
+  Json list = Json::array();
+  for (std::size_t i = 0; i < instances.size(); ++i) {
+    kern::Stats now = ANIC_TRY(kern::read_stats(instances[i]));
+    const bool has_before = i < before.size();
+    if (options.json) {
+      list.push_back(cli::to_json(instances[i], now));
+    } else {
+      std::cout << cli::to_text(instances[i], now, has_before ? &before[i] : nullptr, seconds);
+    }
+    if (has_before) {
+      before[i] = std::move(now);
+    } else {
+      before.push_back(std::move(now));
+    }
+  }
+  const Json json = {{"schema", "agentnic.stats/1"}, {"time_unix_ns", wall_ns()}, {"instances", list}};
+  if (options.json && options.watch) {
+    std::cout << json.dump() << '\n' << std::flush;  // one line each
+  } else if (options.json) {
+    cli::print_json(json);
+  } else if (instances.empty()) {
+    std::cout << "nothing attached\n";
+  }
+  return 0;
+}
+
+Result<int> stats(const Options& options) {
+  const auto instances = ANIC_TRY(selected(options, "stats"));
+  std::vector<kern::Stats> before;
+  ANIC_TRY(stats_once(options, instances, before, 1));
+  if (!options.watch) return 0;
+  catch_stop_signals();
+  std::uint64_t last = monotonic_ns();
+  while (!stop_requested()) {
+    const auto next = last + static_cast<std::uint64_t>(options.interval_s * 1e9);
+    while (!stop_requested() && monotonic_ns() < next) {
+      std::this_thread::sleep_for(std::chrono::nanoseconds(std::min<std::uint64_t>(next - monotonic_ns(), kStopCheckMs * 1'000'000ULL)));
+    }
+    if (stop_requested()) break;
+    const std::uint64_t now = monotonic_ns();
+    if (!options.json) std::cout << "\033[H\033[2J";
+    ANIC_TRY(stats_once(options, instances, before, static_cast<double>(now - last) * 1e-9));
+    std::cout << std::flush;
+    last = now;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  cli::Program program("agentnic-load", "Puts agentnic on a network interface, takes it off, and says how it is.");
+  Options options;
+  program.app().add_flag_callback("-v", [] { kern::capture_libbpf_log(true); }, "print what libbpf and libxdp say");
+  kern::capture_libbpf_log(false);
+
+  const auto common = [&](CLI::App* command) {
+    command->add_flag("--json", options.json, "print JSON; units are in the key names");
+    return command;
+  };
+  const auto on_interface = [&](CLI::App* command, bool required) {
+    command->add_option("IFACE", options.ifname, "interface")->required(required);
+    command->add_option("--netns", options.netns, "look for it in this network namespace (ip netns)");
+    return common(command);
+  };
+
+  auto* check_command = common(program.command("check", "validate a policy file; needs no privileges", [&] { return check(options); }));
+  check_command->add_option("FILE", options.policy, "policy")->required();
+
+  auto* attach_command = on_interface(program.command("attach", "attach to an interface; safe to repeat", [&] { return attach(options); }), true);
+  attach_command->add_option("--policy", options.policy, "policy file")->required();
+  attach_command->add_option("--mode", options.mode, "auto, native, skb or tc")->check(CLI::IsMember(kModes))->capture_default_str();
+  attach_command->add_option("--require", options.require, "fail with 3 unless these were obtained: native, skb, tc, dispatcher")
+      ->delimiter(',')
+      ->check(CLI::IsMember(std::vector<std::string>(std::begin(kern::kRequireWords), std::end(kern::kRequireWords))));
+  attach_command->add_flag("--dry-run", options.dry_run, "say what would be done; needs no privileges");
+
+  auto* detach_command = on_interface(program.command("detach", "take everything off again; safe to repeat", [&] { return detach(options); }), false);
+  detach_command->add_flag("--all", options.all, "from every interface of every network namespace");
+
+  on_interface(program.command("status", "what is attached where, and what is wrong with it", [&] { return status(options); }), false);
+
+  auto* stats_command = on_interface(program.command("stats", "packets and bytes by reason, class and service", [&] { return stats(options); }), false);
+  stats_command->add_flag("--watch", options.watch, "again and again, with rates; one JSON line each with --json");
+  stats_command->add_option("--interval", options.interval_s, "seconds between two, with --watch")->check(CLI::Range(0.1, 3600.0))->capture_default_str();
+
+  return program.main(argc, argv);
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// Where pins live: /sys/fs/bpf/agentnic/<netns inode>/<interface>/<name>.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+
+namespace agentnic::kern {
+
+inline constexpr const char* kBpffs = "/sys/fs/bpf";
+inline constexpr const char* kPinRoot = "/sys/fs/bpf/agentnic";
+
+/// bpffs forbids dots in names: '.' and '%' become %2e and %25.
+std::string escape_ifname(const std::string& name);
+std::string unescape_ifname(const std::string& name);
+
+/// The directory of one instance.
+struct PinDir {
+  std::uint64_t netns_inode = 0;
+  std::string ifname;
+
+  [[nodiscard]] std::string path() const;
+  [[nodiscard]] std::string pin(const char* name) const { return path() + "/" + name; }
+};
+
+/// Mounts a bpffs at /sys/fs/bpf unless one is there.
+Status ensure_bpffs();
+
+/// Makes the root (mode 0700) and takes its lock, which is held until the descriptor closes: attach and
+/// detach of two processes do not meet.
+Result<UniqueFd> lock_pins();
+
+/// Removes the root when it is empty. Only for who holds the lock.
+void prune_pins();
+
+/// Makes the directory of one instance, mode 0700.
+Status make_pin_dir(const PinDir& dir);
+
+/// Unpins everything in the directory and removes it, and its parent when that is empty. Removing what is
+/// not there succeeds.
+Status remove_pin_dir(const PinDir& dir);
+
+/// Every instance directory there is; none when no bpffs is mounted.
+std::vector<PinDir> list_pin_dirs();
+
+}  // namespace agentnic::kern

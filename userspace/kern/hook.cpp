@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kern/hook.hpp"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fmt/format.h>
+#include <linux/if_link.h>
+#include <xdp/libxdp.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <system_error>
+
+#include "kern/libbpf_log.hpp"
+
+namespace agentnic::kern {
+namespace {
+
+using Multiprog = std::unique_ptr<xdp_multiprog, decltype(&xdp_multiprog__close)>;
+using XdpProg = std::unique_ptr<xdp_program, decltype(&xdp_program__close)>;
+
+constexpr std::size_t kMapIdsMax = 64;
+
+// From <linux/bpf.h> of Linux 6.6; Debian 12 has the header of 6.1.
+constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
+
+/// The text of an errno from an attach; veth's ENOSPC does not speak for itself.
+std::string reason(int code) {
+  if (std::abs(code) == ENOSPC) return "fewer receive queues here than transmit queues at the peer of this veth";
+  return std::generic_category().message(std::abs(code));
+}
+
+Multiprog multiprog_of(std::uint32_t ifindex) {
+  xdp_multiprog* found = xdp_multiprog__get_from_ifindex(static_cast<int>(ifindex));
+  return {libxdp_get_error(found) == 0 ? found : nullptr, xdp_multiprog__close};
+}
+
+bool is_dispatcher(const Multiprog& progs) {
+  return progs && !xdp_multiprog__is_legacy(progs.get()) && xdp_multiprog__program_count(progs.get()) > 0;
+}
+
+bool uses_map(int prog_fd, std::uint32_t map_id) {
+  std::array<std::uint32_t, kMapIdsMax> ids{};
+  bpf_prog_info info{};
+  info.nr_map_ids = ids.size();
+  info.map_ids = reinterpret_cast<std::uintptr_t>(ids.data());
+  std::uint32_t size = sizeof(info);
+  return bpf_prog_get_info_by_fd(prog_fd, &info, &size) == 0 &&
+         std::ranges::find(ids, map_id) != ids.begin() + std::min<std::size_t>(info.nr_map_ids, ids.size());
+}
+
+/// Our program among those of a dispatcher; borrowed from `progs`.
+xdp_program* find_ours(const Multiprog& progs, std::uint32_t map_id) {
+  if (!is_dispatcher(progs)) return nullptr;
+  xdp_program* prog = nullptr;
+  while ((prog = xdp_multiprog__next_prog(prog, progs.get())) != nullptr) {
+    if (uses_map(xdp_program__fd(prog), map_id)) return prog;
+  }
+  return nullptr;
+}
+
+xdp_attach_mode libxdp_mode(anic_mode mode) { return mode == ANIC_MODE_NATIVE ? XDP_MODE_NATIVE : XDP_MODE_SKB; }
+
+/// Errors with which a driver or kernel says "not this mode", as opposed to "not now" or "not you".
+bool means_unsupported(int code) {
+  code = std::abs(code);
+  return code == EOPNOTSUPP || code == EINVAL || code == ERANGE || code == ENOSPC || code == ENOSYS;
+}
+
+/// 0, or -errno. On success the program is under the dispatcher of the interface.
+int attach_dispatcher(const Object& object, const Interface& interface, anic_mode mode) {
+  auto copy = object.open_for_dispatcher();
+  if (!copy) return -EINVAL;
+  xdp_program* made = xdp_program__from_bpf_obj(copy->get(), "xdp");
+  if (const auto code = libxdp_get_error(made); code != 0) return static_cast<int>(code);
+  const XdpProg prog(made, xdp_program__close);
+  const int ifindex = static_cast<int>(interface.ifindex);
+  if (const int code = xdp_program__attach(prog.get(), ifindex, libxdp_mode(mode), 0); code != 0) return code;
+  if (is_dispatcher(multiprog_of(interface.ifindex))) return 0;
+  xdp_program__detach(prog.get(), ifindex, libxdp_mode(mode), 0);  // libxdp fell back to netlink, silently
+  return -EOPNOTSUPP;
+}
+
+Result<Attachment> attach_link(int prog_fd, const Interface& interface, anic_hook hook, anic_mode mode, int& code) {
+  LIBBPF_OPTS(bpf_link_create_opts, options);
+  if (mode != ANIC_MODE_TC) options.flags = mode == ANIC_MODE_NATIVE ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
+  const int fd = bpf_link_create(prog_fd, static_cast<int>(interface.ifindex), hook == ANIC_HOOK_TCX ? kTcxIngress : BPF_XDP,
+                                 &options);
+  code = fd < 0 ? fd : 0;
+  if (fd < 0) {
+    return fail(means_unsupported(code) ? Exit::Unsupported : Exit::Failed,
+                fmt::format("attach {} to {} ({}): {}", hook == ANIC_HOOK_TCX ? "anic_tc" : "anic_xdp", interface.name, mode_name(mode),
+                            reason(code)),
+                mode == ANIC_MODE_NATIVE ? "--mode skb" : "--mode auto");
+  }
+  Attachment done;
+  done.hook = hook;
+  done.mode = mode;
+  done.link.reset(fd);
+  return done;
+}
+
+/// One mode, over the dispatcher where that works. `code` says why not, 0 on success.
+Result<Attachment> attach_mode(const Object& object, const Interface& interface, anic_mode mode, int& code) {
+  if (mode == ANIC_MODE_TC) return attach_link(object.tc_fd(), interface, ANIC_HOOK_TCX, mode, code);
+  std::string note = "single program: this kernel refuses the extension programs of libxdp's dispatcher";
+  if (dispatcher_works()) {
+    code = attach_dispatcher(object, interface, mode);
+    if (code == 0) {
+      Attachment done;
+      done.hook = ANIC_HOOK_XDP_DISPATCHER;
+      done.mode = mode;
+      return done;
+    }
+    note = fmt::format("single program: libxdp's dispatcher was refused: {}", reason(code));
+  }
+  Attachment done = ANIC_TRY(attach_link(object.xdp_fd(), interface, ANIC_HOOK_XDP_LINK, mode, code));
+  done.notes.push_back(note);
+  return done;
+}
+
+}  // namespace
+
+ModePlan plan_modes(ModeRequest request, bool needs_xsk) {
+  switch (request) {
+    case ModeRequest::Native:
+      return {{ANIC_MODE_NATIVE}, "asked for"};
+    case ModeRequest::Skb:
+      return {{ANIC_MODE_SKB}, "asked for"};
+    case ModeRequest::Tc:
+      return {{ANIC_MODE_TC}, needs_xsk ? "asked for; its xsk services take path A, because TC cannot redirect to AF_XDP" : "asked for"};
+    case ModeRequest::Auto:
+      break;
+  }
+  if (needs_xsk) return {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "the policy has an xsk service, which needs XDP"};
+  return {{ANIC_MODE_TC, ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "no service needs XDP, and TC leaves TSO and GRO as they are"};
+}
+
+bool dispatcher_works() {
+  const bool works = libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_EXT, nullptr) == 1;
+  take_libbpf_warning();
+  return works;
+}
+
+Status refuse_foreign_xdp(const Interface& interface, bool may_use_dispatcher) {
+  const XdpProgram there = ANIC_TRY(attached_xdp(interface.ifindex));
+  if (there.id == 0) return {};
+  if (may_use_dispatcher && is_dispatcher(multiprog_of(interface.ifindex))) return {};
+  return fail(Exit::Failed,
+              fmt::format("attach anic_xdp to {}: XDP program {} (id {}) is there, and it is not agentnic's", interface.name,
+                          there.name.empty() ? "?" : there.name, there.id),
+              fmt::format("take it off first (ip link set dev {} xdp off, or its own tool), or use --mode tc", interface.name));
+}
+
+Result<Attachment> attach(const Object& object, const Interface& interface, const ModePlan& plan) {
+  std::vector<std::string> notes;
+  for (const anic_mode mode : plan.modes) {
+    int code = 0;
+    Result<Attachment> tried = attach_mode(object, interface, mode, code);
+    if (tried) {
+      tried->notes.insert(tried->notes.begin(), notes.begin(), notes.end());
+      return tried;
+    }
+    if (mode == plan.modes.back() || !means_unsupported(code)) return tried;
+    notes.push_back(fmt::format("not {}: {}", mode_name(mode), reason(code)));
+  }
+  return fail(Exit::Failed, fmt::format("attach to {}: no mode to try", interface.name));
+}
+
+Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
+  const Multiprog progs = multiprog_of(ifindex);
+  xdp_program* ours = find_ours(progs, map_id);
+  if (ours == nullptr) return false;
+  const int code = xdp_program__detach(ours, static_cast<int>(ifindex), xdp_multiprog__attach_mode(progs.get()), 0);
+  if (code != 0) {
+    return fail_errno(code, fmt::format("take anic_xdp out of the dispatcher of interface index {}", ifindex), take_libbpf_warning());
+  }
+  return true;
+}
+
+bool in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) { return find_ours(multiprog_of(ifindex), map_id) != nullptr; }
+
+std::string hook_name(std::uint8_t hook) {
+  constexpr std::array<const char*, ANIC_HOOK__MAX> kNames = {"?", "xdp-link", "xdp-dispatcher", "tcx"};
+  return kNames[hook < ANIC_HOOK__MAX ? hook : 0];
+}
+
+std::string mode_name(std::uint8_t mode) {
+  constexpr std::array<const char*, ANIC_MODE__MAX> kNames = {"?", "native", "skb", "tc"};
+  return kNames[mode < ANIC_MODE__MAX ? mode : 0];
+}
+
+}  // namespace agentnic::kern

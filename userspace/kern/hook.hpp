@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// Where on an interface the programs sit: a bpf_link of their own, libxdp's dispatcher, or tcx.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "abi/types.h"
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+#include "kern/interface.hpp"
+#include "kern/object.hpp"
+
+namespace agentnic::kern {
+
+/// --mode of the command line.
+enum class ModeRequest { Auto, Native, Skb, Tc };
+
+/// Which modes will be tried, in this order, and why.
+struct ModePlan {
+  std::vector<anic_mode> modes;
+  std::string why;
+};
+ModePlan plan_modes(ModeRequest request, bool needs_xsk);
+
+/// Whether this kernel loads the extension programs that libxdp's dispatcher is made of.
+bool dispatcher_works();
+
+/// What was obtained. Dropping it before it is pinned detaches a link; a dispatcher's program stays.
+struct Attachment {
+  anic_hook hook = ANIC_HOOK_NONE;
+  anic_mode mode = ANIC_MODE_NONE;
+  UniqueFd link;                   ///< none under the dispatcher
+  std::vector<std::string> notes;  ///< why it is not the first choice
+};
+
+/// Refuses, with its name, when a program that is not ours and not libxdp's dispatcher is in the way.
+/// Call inside the interface's network namespace, as all functions below.
+Status refuse_foreign_xdp(const Interface& interface, bool may_use_dispatcher);
+
+Result<Attachment> attach(const Object& object, const Interface& interface, const ModePlan& plan);
+
+/// Takes the program that uses the map with this id out of the dispatcher of an interface; false: no such program.
+Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);
+
+/// Whether a program that uses the map with this id runs under the dispatcher of an interface.
+bool in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);
+
+/// The words for people and JSON; "?" for a value that has none.
+std::string hook_name(std::uint8_t hook);
+std::string mode_name(std::uint8_t mode);
+
+}  // namespace agentnic::kern

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// An instance: agentnic on one interface. Its state is in pinned maps, so these are verbs, not objects;
+/// each opens what it needs, and may be killed at any step.
+///
+/// Attaching pins the maps first and the link last: the link's pin is the moment from which the instance
+/// exists. Whatever stops earlier leaves pins without a link, which the next attach or detach removes, and
+/// a link without a pin, which goes with its process.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "abi/meta.h"
+#include "abi/stats.h"
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+#include "kern/bpffs.hpp"
+#include "kern/hook.hpp"
+#include "kern/netns.hpp"
+#include "policy/model.hpp"
+
+namespace agentnic::kern {
+
+/// Words of --require: what must have been obtained, or the attach is undone.
+inline constexpr const char* kRequireWords[] = {"native", "skb", "tc", "dispatcher"};
+
+struct AttachOptions {
+  ModeRequest mode = ModeRequest::Auto;
+  std::vector<std::string> require;
+};
+
+struct AttachReport {
+  anic_hook hook = ANIC_HOOK_NONE;
+  anic_mode mode = ANIC_MODE_NONE;
+  bool already = false;  ///< it was attached with this policy; nothing changed
+  std::string why;       ///< why this mode was tried first
+  std::vector<std::string> notes;
+};
+
+/// Attaches, or finds it attached. Nothing is left behind on failure.
+Result<AttachReport> attach_instance(const NetNs& netns, const std::string& ifname, const policy::Policy& policy,
+                                     const AttachOptions& options);
+
+/// What attach_instance() would do, as far as that can be known without doing it. Needs no privileges.
+struct AttachForecast {
+  Interface interface;
+  ModePlan plan;
+  std::uint64_t memory_bytes = 0;
+  std::string pins;
+};
+Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& ifname, const policy::Policy& policy,
+                                       const AttachOptions& options);
+
+/// How an instance is.
+enum class Health {
+  Attached,
+  Gone,        ///< the interface or its namespace was removed, or someone forced the program off
+  Incomplete,  ///< an attach was stopped half-way
+  OtherAbi,    ///< pinned by another version
+};
+
+struct InstanceStatus {
+  PinDir dir;
+  std::optional<NetNs> netns;  ///< nothing when it has no name and is not the current one
+  Health health = Health::Incomplete;
+  std::string problem;    ///< what is wrong and what to do, unless Attached
+  anic_meta meta{};       ///< zero when it could not be read
+  std::string ifname;     ///< as it is called now
+  std::uint32_t prog_id = 0;
+};
+
+/// The state of one instance; nothing when there is no pin of it.
+std::optional<InstanceStatus> inspect_instance(const PinDir& dir);
+
+/// The instance of an interface by the name it has now, or, when none has it, by the name it was attached under.
+std::optional<InstanceStatus> find_instance(const NetNs& netns, const std::string& ifname);
+
+/// True when something was there. Works on what is broken, half-made, or of another version.
+Result<bool> detach_instance(const PinDir& dir);
+
+struct Stats {
+  anic_counters total{};  ///< summed over CPUs
+  std::vector<anic_service> services;  ///< [i] has id i + 1
+};
+Result<Stats> read_stats(const InstanceStatus& status);
+
+/// The pinned XSKMAP, for whoever will own a queue. Open it before entering the namespace.
+Result<UniqueFd> open_xsks(const NetNs& netns, const std::string& ifname);
+
+/// Fails unless this process may load BPF programs and change interfaces.
+Status need_privileges(const std::string& verb);
+
+}  // namespace agentnic::kern
