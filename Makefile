@@ -41,7 +41,7 @@ LIBS     := -lxdp -lbpf -lsodium -lfmt -lpthread
 BPFFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Ibpf -I/usr/include/$(ARCH)-linux-gnu -MMD -MP
 
 # Sources. A folder under userspace/cli with a main.cpp is a program of its own.
-programs    := agentnic-load
+programs    := agentnic-load agentnic-bench
 lib_sources := $(filter-out userspace/cli/%,$(shell find userspace -name '*.cpp')) $(wildcard userspace/cli/common/*.cpp)
 lib_objects := $(lib_sources:%.cpp=$(BUILD)/%.o)
 library     := $(BUILD)/libagentnic.a

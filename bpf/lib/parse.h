@@ -61,7 +61,7 @@ ANIC_INLINE void anic_parse_l4(struct anic_pkt *pkt, const unsigned char *data, 
 		pkt->kind = protocol == IPPROTO_UDP ? ANIC_KIND_UDP : ANIC_KIND_TCP;
 		return;
 	}
-	if (protocol == (pkt->ip_version == 6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP) &&
+	if (protocol == (pkt->ip_version == 6 ? (int)IPPROTO_ICMPV6 : (int)IPPROTO_ICMP) &&
 	    pkt->fragment != ANIC_FRAGMENT_LATER) {
 		if (pos + ANIC_ICMP_HEADER_LEN > end)
 			return;

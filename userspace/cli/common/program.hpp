@@ -5,15 +5,13 @@
 
 #include <CLI/CLI.hpp>
 
-#include <nlohmann/json.hpp>
+#include <functional>
 #include <string>
 
+#include "base/json.hpp"
 #include "base/result.hpp"
 
 namespace agentnic::cli {
-
-/// Keys in the order in which they were written.
-using Json = nlohmann::ordered_json;
 
 /// Parses the command line and runs what its subcommand's callback set. Returns the exit status. Errors
 /// go to stderr as `PROGRAM: what; hint: ...`.

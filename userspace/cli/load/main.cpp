@@ -21,7 +21,7 @@
 namespace {
 
 using namespace agentnic;
-using cli::Json;
+using agentnic::Json;
 
 struct Options {
   std::string ifname;
@@ -103,7 +103,7 @@ Result<int> attach(const Options& options) {
   }
   std::cout << fmt::format("{} to {}{}: {}, {}, policy {}\n", report.already ? "already attached" : "attached", options.ifname,
                            netns.suffix(), kern::mode_name(report.mode), kern::hook_name(report.hook), policy.name);
-  if (!report.why.empty()) std::cout << fmt::format("  {} because: {}\n", kern::mode_name(report.mode), report.why);
+  if (!report.why.empty()) std::cout << fmt::format("  why: {}\n", report.why);
   for (const auto& note : report.notes) std::cout << "  " << note << '\n';
   return 0;
 }

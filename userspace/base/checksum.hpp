@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// The Internet checksum (RFC 1071) in its two steps. Sums are of words as they lie in memory, so that what
+/// is added to them has to be in network order, and so is the result.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace agentnic {
+
+/// Adds `size` bytes to an unfolded sum.
+inline std::uint64_t checksum_add(const std::byte* data, std::size_t size, std::uint64_t sum) noexcept {
+  // Four bytes at a time: the sum of 32-bit words folds to the same 16 bits (RFC 1071, section 2).
+  for (; size >= 4; data += 4, size -= 4) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, data, sizeof(word));
+    sum += word;
+  }
+  std::uint32_t rest = 0;
+  std::memcpy(&rest, data, size);
+  return sum + rest;
+}
+
+/// Folds to 16 bits; what stands in a header is the complement of it.
+inline std::uint16_t checksum_fold(std::uint64_t sum) noexcept {
+  while (sum >> 16U) sum = (sum & 0xffffU) + (sum >> 16U);
+  return static_cast<std::uint16_t>(sum);
+}
+
+}  // namespace agentnic

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// Experiments: what `make demo` runs, its result file and its table.
+
+#include <string>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+
+namespace agentnic::lab {
+
+struct ExperimentOptions {
+  std::string policy_file;
+  int repeats = 5;
+  double duration_s = 0.6;
+  std::vector<std::string> argv;  ///< of the program, for the record
+};
+
+/// first-light: kernel UDP and AF_XDP servers side by side at 64, 128, 256 and 512 B, spinning and blocking,
+/// repeats alternating, in a lab of its own that goes when this process ends. Schema agentnic.result/1.
+/// Puts this process into private mounts; call it once.
+Result<Json> run_first_light(const ExperimentOptions& options);
+
+/// The table of an agentnic.result/1; bad input when it is something else.
+Result<std::string> report(const Json& result);
+
+/// Writes DIR/local-<time>.json and makes DIR/latest.json the same; the first path.
+Result<std::string> save_result(const Json& result, const std::string& directory);
+
+}  // namespace agentnic::lab

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// One measured run: a server and a client as processes of their own, started with the command lines that
+/// anyone can repeat by hand.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/json.hpp"
+#include "base/process.hpp"
+#include "base/result.hpp"
+#include "lab/load.hpp"
+#include "lab/topology.hpp"
+
+namespace agentnic::lab {
+
+/// Ports of policies/first-light.json: one service on each path.
+inline constexpr std::uint16_t kKernelPort = 9000;
+inline constexpr std::uint16_t kXskPort = 9001;
+
+struct RunSpec {
+  std::string transport = "udp";  ///< of the server: udp or xsk; the client is always a kernel socket
+  path::Wait wait = path::Wait::Spin;  ///< of both
+  std::size_t size = 64;
+  double duration_s = 0.6;
+  double warmup_s = 0.1;
+};
+
+/// A lab that is up, and where in it the two ends run.
+struct Bench {
+  Lab lab;
+  std::string program;  ///< agentnic-bench
+  int client_cpu = 0;
+  int server_cpu = 0;
+};
+
+/// A bench on this machine's first two CPUs, or both ends on one when there is only one.
+Bench make_bench(const Lab& lab);
+
+/// {"server": agentnic.serve/1, "run": agentnic.run/1}, each with its argv.
+Result<Json> measure(const Bench& bench, const RunSpec& spec);
+
+/// Puts a policy on the server's interface with agentnic-load, and returns its agentnic.attach/1.
+Result<Json> attach_policy(const Bench& bench, const std::string& policy_file);
+
+/// Median, least and greatest of the values of several repeats; values must not be empty.
+struct Spread {
+  double median = 0;
+  double low = 0;
+  double high = 0;
+};
+Spread spread(std::vector<double> values);
+Json to_json(const Spread& spread);
+
+/// One line on a terminal, overwritten by the next; silent elsewhere.
+class Progress final {
+ public:
+  explicit Progress(std::size_t steps);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  void step(const std::string& what);
+
+ private:
+  std::size_t steps_;
+  std::size_t done_ = 0;
+  bool on_terminal_;
+};
+
+}  // namespace agentnic::lab

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "path/sockets/udp.hpp"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <linux/sock_diag.h>
+#include <poll.h>
+#include <sys/time.h>
+
+#include <array>
+#include <cerrno>
+#include <ctime>
+#include <utility>
+
+#include "base/stop.hpp"
+
+namespace agentnic::path {
+namespace {
+
+constexpr int kBufferBytes = 4 << 20;  // asked for; the kernel caps it at net.core.rmem_max
+constexpr std::size_t kDatagramMax = 65536;
+
+std::string text_of(const Address& address) {
+  char host[INET6_ADDRSTRLEN] = {};
+  if (address.storage.ss_family == AF_INET) {
+    const auto* in = reinterpret_cast<const sockaddr_in*>(&address.storage);
+    ::inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+    return fmt::format("{}:{}", host, ntohs(in->sin_port));
+  }
+  const auto* in6 = reinterpret_cast<const sockaddr_in6*>(&address.storage);
+  ::inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+  return fmt::format("[{}]:{}", host, ntohs(in6->sin6_port));
+}
+
+}  // namespace
+
+Result<Address> Address::parse(const std::string& host, std::uint16_t port) {
+  Address address;
+  auto* in = reinterpret_cast<sockaddr_in*>(&address.storage);
+  auto* in6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
+  if (::inet_pton(AF_INET, host.c_str(), &in->sin_addr) == 1) {
+    in->sin_family = AF_INET;
+    in->sin_port = htons(port);
+    address.length = sizeof(*in);
+    return address;
+  }
+  if (::inet_pton(AF_INET6, host.c_str(), &in6->sin6_addr) == 1) {
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(port);
+    address.length = sizeof(*in6);
+    return address;
+  }
+  return fail(Exit::BadInput, fmt::format("{} is not an IPv4 or IPv6 address", host), "names are not looked up");
+}
+
+Result<UdpSocket> UdpSocket::open(int family) {
+  UniqueFd fd(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd) return fail_errno(errno, "open a UDP socket");
+  const timeval timeout{.tv_sec = 0, .tv_usec = kStopCheckMs * 1000};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kBufferBytes, sizeof(kBufferBytes));
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &kBufferBytes, sizeof(kBufferBytes));
+  return UdpSocket(std::move(fd));
+}
+
+Result<UdpSocket> UdpSocket::bind(const Address& local) {
+  UdpSocket made = ANIC_TRY(open(local.storage.ss_family));
+  if (::bind(made.fd_.get(), local.get(), local.length) != 0) return fail_errno(errno, "bind a UDP socket to " + text_of(local));
+  return made;
+}
+
+Result<UdpSocket> UdpSocket::connect(const Address& peer) {
+  UdpSocket made = ANIC_TRY(open(peer.storage.ss_family));
+  if (::connect(made.fd_.get(), peer.get(), peer.length) != 0) return fail_errno(errno, "connect a UDP socket to " + text_of(peer));
+  return made;
+}
+
+bool UdpSocket::send(std::span<const std::byte> data) noexcept {
+  return ::send(fd_.get(), data.data(), data.size(), MSG_DONTWAIT) == static_cast<ssize_t>(data.size());
+}
+
+bool UdpSocket::send_to(std::span<const std::byte> data, const Address& peer) noexcept {
+  return ::sendto(fd_.get(), data.data(), data.size(), MSG_DONTWAIT, peer.get(), peer.length) == static_cast<ssize_t>(data.size());
+}
+
+std::optional<std::size_t> UdpSocket::receive(std::span<std::byte> buffer, Wait wait) noexcept {
+  const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), wait == Wait::Spin ? MSG_DONTWAIT : 0);
+  if (got < 0) return std::nullopt;
+  return static_cast<std::size_t>(got);
+}
+
+std::optional<std::size_t> UdpSocket::receive_from(std::span<std::byte> buffer, Wait wait, Address& peer) noexcept {
+  peer.length = sizeof(peer.storage);
+  const ssize_t got = ::recvfrom(fd_.get(), buffer.data(), buffer.size(), wait == Wait::Spin ? MSG_DONTWAIT : 0,
+                                 reinterpret_cast<sockaddr*>(&peer.storage), &peer.length);
+  if (got < 0) return std::nullopt;
+  return static_cast<std::size_t>(got);
+}
+
+void UdpSocket::wait_readable(std::uint64_t timeout_ns) const noexcept {
+  pollfd waiting{fd_.get(), POLLIN, 0};
+  const timespec timeout{.tv_sec = static_cast<time_t>(timeout_ns / 1'000'000'000), .tv_nsec = static_cast<long>(timeout_ns % 1'000'000'000)};
+  ::ppoll(&waiting, 1, &timeout, nullptr);
+}
+
+std::uint64_t UdpSocket::drops() const noexcept {
+  std::array<std::uint32_t, SK_MEMINFO_VARS> info{};
+  socklen_t size = sizeof(info);
+  if (::getsockopt(fd_.get(), SOL_SOCKET, SO_MEMINFO, info.data(), &size) != 0) return 0;
+  return info[SK_MEMINFO_DROPS];
+}
+
+EchoCounters echo_udp(UdpSocket& socket, Wait wait) noexcept {
+  EchoCounters counters;
+  alignas(64) std::byte buffer[kDatagramMax];
+  Address peer;
+  while (!stop_requested()) {
+    const auto got = socket.receive_from(buffer, wait, peer);
+    if (!got) continue;
+    if (socket.send_to({buffer, *got}, peer)) {
+      ++counters.packets;
+    } else {
+      ++counters.failed;
+    }
+  }
+  return counters;
+}
+
+}  // namespace agentnic::path

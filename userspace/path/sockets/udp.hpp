@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// Path A: UDP over kernel sockets.
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+
+namespace agentnic::path {
+
+/// How an endpoint waits for a packet.
+enum class Wait {
+  Block,  ///< asleep in the kernel until one comes
+  Spin,   ///< asking again and again, one CPU to itself
+};
+
+/// An IPv4 or IPv6 address with a port.
+struct Address {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+
+  /// From the numeric form; nothing is looked up.
+  static Result<Address> parse(const std::string& host, std::uint16_t port);
+  [[nodiscard]] const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
+};
+
+/// A UDP socket. Receiving in Wait::Block gives up after kStopCheckMs, so that its user can look at
+/// stop_requested(). One thread.
+class UdpSocket final {
+ public:
+  static Result<UdpSocket> bind(const Address& local);
+  static Result<UdpSocket> connect(const Address& peer);
+
+  /// False when the kernel did not take it (full queue, peer's port closed).
+  bool send(std::span<const std::byte> data) noexcept;
+  bool send_to(std::span<const std::byte> data, const Address& peer) noexcept;
+  /// The length, or nothing when none came (or came as an error).
+  std::optional<std::size_t> receive(std::span<std::byte> buffer, Wait wait) noexcept;
+  std::optional<std::size_t> receive_from(std::span<std::byte> buffer, Wait wait, Address& peer) noexcept;
+
+  /// Waits until there is something to receive, for at most `timeout_ns`.
+  void wait_readable(std::uint64_t timeout_ns) const noexcept;
+
+  /// Datagrams that the kernel dropped at this socket because its buffer was full (SO_MEMINFO).
+  [[nodiscard]] std::uint64_t drops() const noexcept;
+
+ private:
+  explicit UdpSocket(UniqueFd fd) : fd_(std::move(fd)) {}
+  static Result<UdpSocket> open(int family);
+  UniqueFd fd_;
+};
+
+struct EchoCounters {
+  std::uint64_t packets = 0;  ///< sent back
+  std::uint64_t failed = 0;   ///< received and not sent back
+};
+
+/// Sends every datagram back to where it came from, until stop_requested().
+EchoCounters echo_udp(UdpSocket& socket, Wait wait) noexcept;
+
+}  // namespace agentnic::path

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// Path B: one AF_XDP socket that owns one receive queue.
+
+#include <xdp/xsk.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/result.hpp"
+
+namespace agentnic::path {
+
+/// What is asked of the kernel at bind time.
+enum class XskBind {
+  Auto,      ///< zero-copy where the driver has it, else copy: the kernel's own choice
+  Copy,
+  ZeroCopy,  ///< fails where the driver has it not
+};
+
+struct XskOptions {
+  std::string ifname;
+  std::uint32_t queue = 0;
+  XskBind bind = XskBind::Auto;
+  int xsks_map_fd = -1;  ///< borrowed: the XSKMAP whose slot `queue` will point here
+};
+
+/// Losses that the kernel counts for a socket (XDP_STATISTICS).
+struct XskLosses {
+  std::uint64_t rx_dropped = 0;      ///< for other reasons
+  std::uint64_t rx_ring_full = 0;
+  std::uint64_t fill_ring_empty = 0;
+  std::uint64_t rx_invalid = 0;
+  std::uint64_t tx_invalid = 0;
+};
+
+/// A UMEM of its own and four rings, each as long as the UMEM has frames: no ring can overflow, and a frame is
+/// always in exactly one of five places: fill ring, receive ring, user, transmit ring, completion ring.
+///
+/// Open it inside the interface's namespace. Detach XDP before closing it. One thread.
+class XskSocket final {
+ public:
+  static constexpr std::uint32_t kFrames = 2048;
+  static constexpr std::uint32_t kFrameBytes = 2048;
+  static constexpr std::size_t kBatch = 64;
+
+  static Result<XskSocket> open(const XskOptions& options);
+  XskSocket(XskSocket&&) = default;
+  XskSocket& operator=(XskSocket&&) = delete;
+
+  /// Frames received; each is the caller's until it goes back through send() or recycle(). At most kBatch.
+  std::span<xdp_desc> receive() noexcept;
+  [[nodiscard]] std::byte* data(const xdp_desc& frame) const noexcept { return memory_.get() + frame.addr; }
+  /// Queues a received frame for transmission, with the length that it now has.
+  void send(const xdp_desc& frame) noexcept;
+  /// Gives a received frame back without sending it.
+  void recycle(const xdp_desc& frame) noexcept;
+  /// Tells the kernel what was queued since the last call, and takes back what it has sent.
+  void flush() noexcept;
+  /// Sleeps until a frame comes, for at most `timeout_ms`.
+  void wait(int timeout_ms) noexcept;
+
+  /// Read back from the kernel, not from what was asked.
+  [[nodiscard]] bool zero_copy() const noexcept { return zero_copy_; }
+  [[nodiscard]] XskLosses losses() const noexcept;
+  /// Wake-ups that the kernel refused for now (EAGAIN, EBUSY, ENOBUFS); they are repeated by the next flush().
+  [[nodiscard]] std::uint64_t refused_kicks() const noexcept { return refused_kicks_; }
+
+ private:
+  struct Unmap {
+    void operator()(std::byte* memory) const noexcept;
+  };
+  struct Rings {
+    xsk_ring_prod fill;
+    xsk_ring_cons completion;
+    xsk_ring_cons rx;
+    xsk_ring_prod tx;
+  };
+  XskSocket() = default;
+  static int create(XskSocket& made, const XskOptions& options);
+
+  std::unique_ptr<std::byte, Unmap> memory_;
+  std::unique_ptr<Rings> rings_;  // libxdp keeps their addresses
+  std::unique_ptr<xsk_umem, int (*)(xsk_umem*)> umem_{nullptr, xsk_umem__delete};
+  std::unique_ptr<xsk_socket, void (*)(xsk_socket*)> socket_{nullptr, xsk_socket__delete};
+  xdp_desc batch_[kBatch] = {};
+  std::uint32_t in_flight_ = 0;  // queued for transmission and not yet completed
+  std::uint32_t unsent_ = 0;     // queued since the last submit
+  bool kick_ = false;            // the kernel has not been told of everything queued
+  std::uint64_t refused_kicks_ = 0;
+  bool zero_copy_ = false;
+};
+
+}  // namespace agentnic::path
