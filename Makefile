@@ -48,12 +48,12 @@ library     := $(BUILD)/libagentnic.a
 bpf_sources := $(wildcard bpf/*.bpf.c)
 bpf_objects := $(bpf_sources:%.c=$(BUILD)/%.o)
 suites      := unit bpf
-test_bins   := $(suites:%=$(BUILD)/tests/%)
+test_bins   := $(suites:%=$(BIN)/test-%) $(BUILD)/tests/fixtures/foreign.bpf.o
 manuals     := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(wildcard docs/man/*.scd))
 version     := $(BUILD)/include/version.h
 skeletons   := skel/instance.skel.h
 cpp_files    = $(shell find userspace tests -name '*.cpp' -o -name '*.hpp')
-bpf_files    = $(shell find bpf -name '*.c' -o -name '*.h')
+bpf_files    = $(shell find bpf tests/fixtures -name '*.c' -o -name '*.h')
 shell_files  = $(shell git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\bbash' 2>/dev/null)
 
 .PHONY: help
@@ -89,7 +89,7 @@ $(version): FORCE
 	  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c | need
+$(BUILD)/%.bpf.o: %.bpf.c | need
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPFFLAGS) -c $< -o $@
@@ -128,7 +128,7 @@ $(BUILD)/man/%: docs/man/%.scd | need
 	@mkdir -p $(@D)
 	$(Q)scdoc < $< > $@
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/userspace $(BUILD)/bpf $(BUILD)/tests $(BUILD)/tidy -name '*.d' 2>/dev/null)
 
 .PHONY: install
 install: all ## install to PREFIX (/usr/local), below DESTDIR
@@ -141,11 +141,11 @@ install: all ## install to PREFIX (/usr/local), below DESTDIR
 # --- test ---
 
 define test_objects
-$(BUILD)/tests/$(1): $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/$(1)/*.cpp))
+$(BIN)/test-$(1): $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/$(1)/*.cpp))
 endef
 $(foreach s,$(suites),$(eval $(call test_objects,$(s))))
 
-$(test_bins): $(library)
+$(suites:%=$(BIN)/test-%): $(library)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(CXXFLAGS) $(filter %.o,$^) $(library) -lCatch2Main -lCatch2 $(LIBS) -o $@

@@ -10,10 +10,10 @@
 #include "maps.bpf.h"
 
 struct anic_decision {
-	__u8 reason; /* enum anic_reason */
-	__u8 cls; /* enum anic_class */
+	__u8 reason;  /* enum anic_reason */
+	__u8 cls;     /* enum anic_class */
 	__u8 service; /* id, or 0 */
-	__u8 xsk; /* 1: the policy wants path B; the hook decides whether it can */
+	__u8 xsk;     /* 1: the policy wants path B; the hook decides whether it can */
 };
 
 static __always_inline struct anic_decision anic_decide(const struct anic_pkt *pkt)

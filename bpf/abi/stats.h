@@ -12,13 +12,13 @@
 enum anic_reason {
 	ANIC_REASON_NONE = 0, /* never counted: a packet here is a bug */
 	ANIC_REASON_PASS_CONTROL = 1,
-	ANIC_REASON_PASS_SERVICE = 2, /* a service on path A */
-	ANIC_REASON_PASS_DEFAULT = 3, /* no service has this port */
-	ANIC_REASON_PASS_UNPARSED = 4, /* truncated, or a header that the parser does not know */
-	ANIC_REASON_PASS_FRAGMENT = 5, /* path A, because only the kernel reassembles */
+	ANIC_REASON_PASS_SERVICE = 2,	/* a service on path A */
+	ANIC_REASON_PASS_DEFAULT = 3,	/* no service has this port */
+	ANIC_REASON_PASS_UNPARSED = 4,	/* truncated, or a header that the parser does not know */
+	ANIC_REASON_PASS_FRAGMENT = 5,	/* path A, because only the kernel reassembles */
 	ANIC_REASON_PASS_NO_SOCKET = 6, /* an xsk service, and nobody owns this queue */
-	ANIC_REASON_PASS_NO_XDP = 7, /* an xsk service, seen by a hook that cannot redirect to AF_XDP */
-	ANIC_REASON_REDIRECT_XSK = 8, /* path B */
+	ANIC_REASON_PASS_NO_XDP = 7,	/* an xsk service, seen by a hook that cannot redirect to AF_XDP */
+	ANIC_REASON_REDIRECT_XSK = 8,	/* path B */
 	ANIC_REASON__MAX = 9,
 };
 
@@ -33,6 +33,7 @@ struct anic_counters {
 	struct anic_count by_class[ANIC_CLASS__MAX];
 	struct anic_count by_service[ANIC_SERVICES_MAX]; /* [0] stays empty */
 };
-ANIC_ASSERT(sizeof(struct anic_counters) == 16 * ((int)ANIC_REASON__MAX + (int)ANIC_CLASS__MAX + ANIC_SERVICES_MAX));
+ANIC_ASSERT(sizeof(struct anic_counters) ==
+	    16 * ((int)ANIC_REASON__MAX + (int)ANIC_CLASS__MAX + ANIC_SERVICES_MAX));
 
 #endif

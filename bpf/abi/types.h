@@ -20,18 +20,18 @@
 /* Changes whenever a pinned map changes its shape or its meaning. */
 #define ANIC_ABI_VERSION 1
 
-#define ANIC_NAME_LEN 32 /* names of policies and services, with the final NUL */
+#define ANIC_NAME_LEN 32      /* names of policies and services, with the final NUL */
 #define ANIC_SERVICES_MAX 256 /* service ids are 1 to 255; 0 is "no service" */
-#define ANIC_QUEUES_MAX 256 /* receive queues that can own an AF_XDP socket */
+#define ANIC_QUEUES_MAX 256   /* receive queues that can own an AF_XDP socket */
 
 /* What traffic is for. Counters are kept per class. */
 enum anic_class {
 	ANIC_CLASS_NONE = 0,
-	ANIC_CLASS_CONTROL = 1, /* ARP, neighbour discovery, ICMP errors, and what the policy lists */
-	ANIC_CLASS_DEFAULT = 2, /* what no rule names */
-	ANIC_CLASS_RPC = 3, /* agent RPC, 64 B to 8 KB */
+	ANIC_CLASS_CONTROL = 1,	  /* ARP, neighbour discovery, ICMP errors, and what the policy lists */
+	ANIC_CLASS_DEFAULT = 2,	  /* what no rule names */
+	ANIC_CLASS_RPC = 3,	  /* agent RPC, 64 B to 8 KB */
 	ANIC_CLASS_RETRIEVAL = 4, /* retrieval, 1 to 64 KB */
-	ANIC_CLASS_BULK = 5, /* state transfer, 64 KB to 4 MB */
+	ANIC_CLASS_BULK = 5,	  /* state transfer, 64 KB to 4 MB */
 	ANIC_CLASS__MAX = 6,
 };
 
@@ -39,16 +39,16 @@ enum anic_class {
 enum anic_path {
 	ANIC_PATH_NONE = 0,
 	ANIC_PATH_KERNEL = 1, /* path A */
-	ANIC_PATH_XSK = 2, /* path B */
+	ANIC_PATH_XSK = 2,    /* path B */
 	ANIC_PATH__MAX = 3,
 };
 
 /* Where the program sits, as the pinned meta map records it. */
 enum anic_hook {
 	ANIC_HOOK_NONE = 0,
-	ANIC_HOOK_XDP_LINK = 1, /* one program under a bpf_link of its own */
+	ANIC_HOOK_XDP_LINK = 1,	      /* one program under a bpf_link of its own */
 	ANIC_HOOK_XDP_DISPATCHER = 2, /* one of several under libxdp's dispatcher */
-	ANIC_HOOK_TCX = 3, /* a tcx link at ingress */
+	ANIC_HOOK_TCX = 3,	      /* a tcx link at ingress */
 	ANIC_HOOK__MAX = 4,
 };
 
@@ -56,8 +56,8 @@ enum anic_hook {
 enum anic_mode {
 	ANIC_MODE_NONE = 0,
 	ANIC_MODE_NATIVE = 1, /* in the driver */
-	ANIC_MODE_SKB = 2, /* generic XDP, after the skb was made */
-	ANIC_MODE_TC = 3, /* not XDP */
+	ANIC_MODE_SKB = 2,    /* generic XDP, after the skb was made */
+	ANIC_MODE_TC = 3,     /* not XDP */
 	ANIC_MODE__MAX = 4,
 };
 

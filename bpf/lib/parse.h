@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The packet parser: Ethernet, at most one VLAN tag, IPv4 with options, IPv6 without extension headers, UDP, TCP, ICMP.
+ * The packet parser: Ethernet, at most one VLAN tag, IPv4 with options, IPv6 without extension headers, UDP,
+ * TCP, ICMP.
  *
  * Pure C without a BPF helper, so that the programs, the userspace endpoints and the unit tests share it.
  * It reads only between data and end, never writes there, and always fills the whole result. What it does
@@ -35,9 +36,9 @@
 #define ANIC_ICMP4_TIME_EXCEEDED 11
 #define ANIC_ICMP4_PARAMETER_PROBLEM 12
 #define ANIC_ICMP6_ERROR_FIRST 1 /* destination unreachable */
-#define ANIC_ICMP6_ERROR_LAST 4 /* parameter problem */
-#define ANIC_ICMP6_ND_FIRST 133 /* router solicitation */
-#define ANIC_ICMP6_ND_LAST 137 /* redirect */
+#define ANIC_ICMP6_ERROR_LAST 4	 /* parameter problem */
+#define ANIC_ICMP6_ND_FIRST 133	 /* router solicitation */
+#define ANIC_ICMP6_ND_LAST 137	 /* redirect */
 
 struct anic_vlan {
 	__be16 tci_be;
@@ -52,7 +53,8 @@ ANIC_INLINE void anic_parse_l4(struct anic_pkt *pkt, const unsigned char *data, 
 		const struct udphdr *ports = (const struct udphdr *)pos; /* TCP begins with the same two */
 
 		if (pkt->fragment != ANIC_FRAGMENT_LATER) {
-			if (pos + (protocol == IPPROTO_UDP ? sizeof(struct udphdr) : sizeof(struct tcphdr)) > end)
+			if (pos + (protocol == IPPROTO_UDP ? sizeof(struct udphdr) : sizeof(struct tcphdr)) >
+			    end)
 				return;
 			pkt->src_port = ANIC_BE16(ports->source);
 			pkt->dst_port = ANIC_BE16(ports->dest);
@@ -160,7 +162,8 @@ ANIC_INLINE void anic_parse(struct anic_pkt *pkt, const void *frame, const void 
 ANIC_INLINE int anic_icmp_is_control(const struct anic_pkt *pkt)
 {
 	if (pkt->ip_version == 6)
-		return (pkt->icmp_type >= ANIC_ICMP6_ERROR_FIRST && pkt->icmp_type <= ANIC_ICMP6_ERROR_LAST) ||
+		return (pkt->icmp_type >= ANIC_ICMP6_ERROR_FIRST &&
+			pkt->icmp_type <= ANIC_ICMP6_ERROR_LAST) ||
 		       (pkt->icmp_type >= ANIC_ICMP6_ND_FIRST && pkt->icmp_type <= ANIC_ICMP6_ND_LAST);
 	return pkt->icmp_type == ANIC_ICMP4_UNREACHABLE || pkt->icmp_type == ANIC_ICMP4_TIME_EXCEEDED ||
 	       pkt->icmp_type == ANIC_ICMP4_PARAMETER_PROBLEM;

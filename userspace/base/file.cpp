@@ -24,7 +24,7 @@ Result<std::string> read_file(const std::string& path, std::size_t limit) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd) return bad_file(path, std::generic_category().message(errno));
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd.get(), &info) != 0) return bad_file(path, std::generic_category().message(errno));
   if (!S_ISREG(info.st_mode)) return bad_file(path, "not a regular file");
   std::string content;
@@ -53,7 +53,8 @@ Status write_file(const std::string& path, std::string_view content) {
     }
     content.remove_prefix(static_cast<std::size_t>(put));
   }
-  if (std::rename(draft.c_str(), path.c_str()) != 0) return fail_errno(errno, "rename " + draft + " to " + path);
+  if (std::rename(draft.c_str(), path.c_str()) != 0)
+    return fail_errno(errno, "rename " + draft + " to " + path);
   return {};
 }
 

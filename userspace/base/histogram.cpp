@@ -70,7 +70,8 @@ std::optional<std::uint64_t> Histogram::percentile(double fraction) const noexce
   const auto total = static_cast<double>(count_);
   // The product is rounded so that 0.01 * 1000 is ten samples in floating point too.
   if (count_ == 0 || std::round(total * (1 - fraction) * 1e6) / 1e6 < kSamplesBeyond) return std::nullopt;
-  const auto rank = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::ceil(total * fraction - 1e-6)));
+  const auto rank =
+      std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::ceil(total * fraction - 1e-6)));
   std::uint64_t seen = 0;
   for (std::size_t i = 0; i < kBuckets; ++i) {
     seen += counts_[i];

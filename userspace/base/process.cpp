@@ -35,7 +35,9 @@ int left_ms(std::uint64_t deadline_ns) {
   return now >= deadline_ns ? 0 : static_cast<int>((deadline_ns - now) / 1'000'000 + 1);
 }
 
-std::uint64_t deadline_in(int timeout_ms) { return monotonic_ns() + static_cast<std::uint64_t>(timeout_ms) * 1'000'000; }
+std::uint64_t deadline_in(int timeout_ms) {
+  return monotonic_ns() + static_cast<std::uint64_t>(timeout_ms) * 1'000'000;
+}
 
 }  // namespace
 
@@ -114,7 +116,8 @@ Result<std::string> Child::read_line(int timeout_ms) {
       output_.erase(0, end + 1);
       return line;
     }
-    if (!ANIC_TRY(pump(left_ms(deadline)))) return fail(Exit::Failed, joined(argv_) + ": ended early: " + last_line(errors_));
+    if (!ANIC_TRY(pump(left_ms(deadline))))
+      return fail(Exit::Failed, joined(argv_) + ": ended early: " + last_line(errors_));
   }
 }
 
@@ -130,7 +133,8 @@ Result<Child::Outcome> Child::wait(int timeout_ms) {
   while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   pid_ = -1;
-  return Outcome{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), std::move(output_), std::move(errors_)};
+  return Outcome{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), std::move(output_),
+                 std::move(errors_)};
 }
 
 Result<std::string> run_program(const Argv& argv, int timeout_ms) {
@@ -139,7 +143,8 @@ Result<std::string> run_program(const Argv& argv, int timeout_ms) {
   if (outcome.status == 127) return fail(Exit::Failed, argv[0] + ": no such program", "make deps");
   if (outcome.status != 0) {
     const std::string said = last_line(outcome.errors);
-    return fail(Exit::Failed, joined(argv) + ": " + (said.empty() ? "exit status " + std::to_string(outcome.status) : said));
+    return fail(Exit::Failed, joined(argv) + ": " +
+                                  (said.empty() ? "exit status " + std::to_string(outcome.status) : said));
   }
   return std::move(outcome.output);
 }

@@ -25,7 +25,8 @@ class Child final {
   Child(const Child&) = delete;
   ~Child();
 
-  /// The next line of standard output without its end; an error when the child ends first or `timeout_ms` pass.
+  /// The next line of standard output without its end; an error when the child ends first or `timeout_ms`
+  /// pass.
   Result<std::string> read_line(int timeout_ms);
   /// Asks the child to end (SIGTERM).
   void ask_to_stop() const noexcept;

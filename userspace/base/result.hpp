@@ -52,13 +52,13 @@ inline std::unexpected<Error> fail_errno(int code, std::string what, std::string
 
 }  // namespace agentnic
 
-#define ANIC_TRY_NAMED(name, expr)                    \
-  __extension__({                                     \
-    auto name = (expr);                               \
-    if (!name) {                                      \
+#define ANIC_TRY_NAMED(name, expr)                      \
+  __extension__({                                       \
+    auto name = (expr);                                 \
+    if (!name) {                                        \
       return ::agentnic::fail(std::move(name.error())); \
-    }                                                 \
-    *std::move(name);                                 \
+    }                                                   \
+    *std::move(name);                                   \
   })
 #define ANIC_TRY_COUNTED(count, expr) ANIC_TRY_NAMED(anic_try_##count, expr)
 #define ANIC_TRY_COUNT(count, expr) ANIC_TRY_COUNTED(count, expr)

@@ -13,7 +13,7 @@ void on_stop(int) { stop_flag = 1; }
 }  // namespace
 
 void catch_stop_signals() noexcept {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = on_stop;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);

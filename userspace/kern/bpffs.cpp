@@ -58,10 +58,11 @@ std::string unescape_ifname(const std::string& name) {
 std::string PinDir::path() const { return netns_path(netns_inode) + "/" + escape_ifname(ifname); }
 
 Status ensure_bpffs() {
-  struct statfs info {};
+  struct statfs info{};
   if (::statfs(kBpffs, &info) == 0 && info.f_type == BPF_FS_MAGIC) return {};
   if (::mount("bpf", kBpffs, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0) {
-    return fail(Exit::Failed, fmt::format("mount a bpffs at {}: {}", kBpffs, std::generic_category().message(errno)),
+    return fail(Exit::Failed,
+                fmt::format("mount a bpffs at {}: {}", kBpffs, std::generic_category().message(errno)),
                 fmt::format("as root: mount -t bpf bpf {}", kBpffs));
   }
   return {};
@@ -77,10 +78,12 @@ Result<UniqueFd> lock_pins() {
     while (::flock(fd.get(), LOCK_EX) != 0) {
       if (errno != EINTR) return fail_errno(errno, fmt::format("lock {}", kPinRoot));
     }
-    // Whoever held the lock may have pruned the directory; a lock on a directory without a name holds nobody off.
-    struct stat locked {};
-    struct stat named {};
-    if (::fstat(fd.get(), &locked) == 0 && ::stat(kPinRoot, &named) == 0 && locked.st_ino == named.st_ino) return fd;
+    // Whoever held the lock may have pruned the directory; a lock on a directory without a name holds nobody
+    // off.
+    struct stat locked{};
+    struct stat named{};
+    if (::fstat(fd.get(), &locked) == 0 && ::stat(kPinRoot, &named) == 0 && locked.st_ino == named.st_ino)
+      return fd;
   }
 }
 
@@ -105,7 +108,8 @@ std::vector<PinDir> list_pin_dirs() {
   for (const auto& ns : fs::directory_iterator(kPinRoot, ignored)) {
     const std::string inode_text = ns.path().filename();
     std::uint64_t inode = 0;
-    const auto [end, error] = std::from_chars(inode_text.data(), inode_text.data() + inode_text.size(), inode);
+    const auto [end, error] =
+        std::from_chars(inode_text.data(), inode_text.data() + inode_text.size(), inode);
     if (error != std::errc() || *end != '\0') continue;
     for (const auto& entry : fs::directory_iterator(ns.path(), ignored)) {
       dirs.push_back({inode, unescape_ifname(entry.path().filename())});

@@ -28,7 +28,8 @@ constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
 
 /// The text of an errno from an attach; veth's ENOSPC does not speak for itself.
 std::string reason(int code) {
-  if (std::abs(code) == ENOSPC) return "fewer receive queues here than transmit queues at the peer of this veth";
+  if (std::abs(code) == ENOSPC)
+    return "fewer receive queues here than transmit queues at the peer of this veth";
   return std::generic_category().message(std::abs(code));
 }
 
@@ -61,7 +62,9 @@ xdp_program* find_ours(const Multiprog& progs, std::uint32_t map_id) {
   return nullptr;
 }
 
-xdp_attach_mode libxdp_mode(anic_mode mode) { return mode == ANIC_MODE_NATIVE ? XDP_MODE_NATIVE : XDP_MODE_SKB; }
+xdp_attach_mode libxdp_mode(anic_mode mode) {
+  return mode == ANIC_MODE_NATIVE ? XDP_MODE_NATIVE : XDP_MODE_SKB;
+}
 
 /// Errors with which a driver or kernel says "not this mode", as opposed to "not now" or "not you".
 bool means_unsupported(int code) {
@@ -83,16 +86,18 @@ int attach_dispatcher(const Object& object, const Interface& interface, anic_mod
   return -EOPNOTSUPP;
 }
 
-Result<Attachment> attach_link(int prog_fd, const Interface& interface, anic_hook hook, anic_mode mode, int& code) {
+Result<Attachment> attach_link(int prog_fd, const Interface& interface, anic_hook hook, anic_mode mode,
+                               int& code) {
   LIBBPF_OPTS(bpf_link_create_opts, options);
-  if (mode != ANIC_MODE_TC) options.flags = mode == ANIC_MODE_NATIVE ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
-  const int fd = bpf_link_create(prog_fd, static_cast<int>(interface.ifindex), hook == ANIC_HOOK_TCX ? kTcxIngress : BPF_XDP,
-                                 &options);
+  if (mode != ANIC_MODE_TC)
+    options.flags = mode == ANIC_MODE_NATIVE ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
+  const int fd = bpf_link_create(prog_fd, static_cast<int>(interface.ifindex),
+                                 hook == ANIC_HOOK_TCX ? kTcxIngress : BPF_XDP, &options);
   code = fd < 0 ? fd : 0;
   if (fd < 0) {
     return fail(means_unsupported(code) ? Exit::Unsupported : Exit::Failed,
-                fmt::format("attach {} to {} ({}): {}", hook == ANIC_HOOK_TCX ? "anic_tc" : "anic_xdp", interface.name, mode_name(mode),
-                            reason(code)),
+                fmt::format("attach {} to {} ({}): {}", hook == ANIC_HOOK_TCX ? "anic_tc" : "anic_xdp",
+                            interface.name, mode_name(mode), reason(code)),
                 mode == ANIC_MODE_NATIVE ? "--mode skb" : "--mode auto");
   }
   Attachment done;
@@ -130,12 +135,15 @@ ModePlan plan_modes(ModeRequest request, bool needs_xsk) {
     case ModeRequest::Skb:
       return {{ANIC_MODE_SKB}, "asked for"};
     case ModeRequest::Tc:
-      return {{ANIC_MODE_TC}, needs_xsk ? "asked for; its xsk services take path A, because TC cannot redirect to AF_XDP" : "asked for"};
+      return {{ANIC_MODE_TC},
+              needs_xsk ? "asked for; its xsk services take path A, because TC cannot redirect to AF_XDP"
+                        : "asked for"};
     case ModeRequest::Auto:
       break;
   }
   if (needs_xsk) return {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "the policy has an xsk service, which needs XDP"};
-  return {{ANIC_MODE_TC, ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "no service needs XDP, and TC leaves TSO and GRO as they are"};
+  return {{ANIC_MODE_TC, ANIC_MODE_NATIVE, ANIC_MODE_SKB},
+          "no service needs XDP, and TC leaves TSO and GRO as they are"};
 }
 
 bool dispatcher_works() {
@@ -149,9 +157,10 @@ Status refuse_foreign_xdp(const Interface& interface, bool may_use_dispatcher) {
   if (there.id == 0) return {};
   if (may_use_dispatcher && is_dispatcher(multiprog_of(interface.ifindex))) return {};
   return fail(Exit::Failed,
-              fmt::format("attach anic_xdp to {}: XDP program {} (id {}) is there, and it is not agentnic's", interface.name,
-                          there.name.empty() ? "?" : there.name, there.id),
-              fmt::format("take it off first (ip link set dev {} xdp off, or its own tool), or use --mode tc", interface.name));
+              fmt::format("attach anic_xdp to {}: XDP program {} (id {}) is there, and it is not agentnic's",
+                          interface.name, there.name.empty() ? "?" : there.name, there.id),
+              fmt::format("take it off first (ip link set dev {} xdp off, or its own tool), or use --mode tc",
+                          interface.name));
 }
 
 Result<Attachment> attach(const Object& object, const Interface& interface, const ModePlan& plan) {
@@ -173,14 +182,18 @@ Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
   const Multiprog progs = multiprog_of(ifindex);
   xdp_program* ours = find_ours(progs, map_id);
   if (ours == nullptr) return false;
-  const int code = xdp_program__detach(ours, static_cast<int>(ifindex), xdp_multiprog__attach_mode(progs.get()), 0);
+  const int code =
+      xdp_program__detach(ours, static_cast<int>(ifindex), xdp_multiprog__attach_mode(progs.get()), 0);
   if (code != 0) {
-    return fail_errno(code, fmt::format("take anic_xdp out of the dispatcher of interface index {}", ifindex), take_libbpf_warning());
+    return fail_errno(code, fmt::format("take anic_xdp out of the dispatcher of interface index {}", ifindex),
+                      take_libbpf_warning());
   }
   return true;
 }
 
-bool in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) { return find_ours(multiprog_of(ifindex), map_id) != nullptr; }
+bool in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
+  return find_ours(multiprog_of(ifindex), map_id) != nullptr;
+}
 
 std::string hook_name(std::uint8_t hook) {
   constexpr std::array<const char*, ANIC_HOOK__MAX> kNames = {"?", "xdp-link", "xdp-dispatcher", "tcx"};

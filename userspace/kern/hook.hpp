@@ -43,7 +43,8 @@ Status refuse_foreign_xdp(const Interface& interface, bool may_use_dispatcher);
 
 Result<Attachment> attach(const Object& object, const Interface& interface, const ModePlan& plan);
 
-/// Takes the program that uses the map with this id out of the dispatcher of an interface; false: no such program.
+/// Takes the program that uses the map with this id out of the dispatcher of an interface; false: no such
+/// program.
 Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);
 
 /// Whether a program that uses the map with this id runs under the dispatcher of an interface.

@@ -35,10 +35,12 @@ Result<anic_meta> read_meta(const PinDir& dir) {
   const UniqueFd fd = ANIC_TRY(open_pin(dir, kMetaPin));
   bpf_map_info info{};
   std::uint32_t size = sizeof(info);
-  if (bpf_map_get_info_by_fd(fd.get(), &info, &size) != 0) return fail_errno(errno, "read " + dir.pin(kMetaPin));
+  if (bpf_map_get_info_by_fd(fd.get(), &info, &size) != 0)
+    return fail_errno(errno, "read " + dir.pin(kMetaPin));
   std::vector<std::uint8_t> value(std::max<std::size_t>(info.value_size, sizeof(anic_meta)));
   const std::uint32_t zero = 0;
-  if (bpf_map_lookup_elem(fd.get(), &zero, value.data()) != 0) return fail_errno(errno, "read " + dir.pin(kMetaPin));
+  if (bpf_map_lookup_elem(fd.get(), &zero, value.data()) != 0)
+    return fail_errno(errno, "read " + dir.pin(kMetaPin));
   anic_meta meta{};
   std::memcpy(&meta, value.data(), sizeof(meta));
   return meta;
@@ -71,7 +73,8 @@ void judge(InstanceStatus& status) {
   std::uint32_t ifindex = link ? link->ifindex : 0;
   if (status.meta.hook == ANIC_HOOK_XDP_DISPATCHER && status.netns) {
     const std::uint32_t counters = map_id(status.dir, kCountersPin);
-    const auto there = status.netns->run([&]() -> Result<bool> { return in_dispatcher(status.meta.ifindex, counters); });
+    const auto there =
+        status.netns->run([&]() -> Result<bool> { return in_dispatcher(status.meta.ifindex, counters); });
     if (there && *there) ifindex = status.meta.ifindex;
   } else if (!link) {
     status.problem = "an attach was stopped half-way; attach again, or detach";
@@ -108,7 +111,8 @@ Result<bool> detach_locked(const PinDir& dir) {
   if (!std::filesystem::exists(dir.path(), ignored)) return false;
   if (const auto link = open_pin(dir, kLinkPin)) {
     // A link whose interface is gone answers ENOLINK; it has nothing left to detach.
-    if (bpf_link_detach(link->get()) != 0 && errno != ENOLINK) return fail_errno(errno, "detach the link " + dir.pin(kLinkPin));
+    if (bpf_link_detach(link->get()) != 0 && errno != ENOLINK)
+      return fail_errno(errno, "detach the link " + dir.pin(kLinkPin));
   } else {
     ANIC_TRY(take_out_of_dispatcher(dir));
   }
@@ -131,13 +135,16 @@ anic_meta make_meta(const NetNs& netns, const Interface& interface, const policy
 }
 
 /// The report of an instance that is there already, if it is what was asked for.
-Result<AttachReport> accept_existing(const InstanceStatus& status, const policy::Policy& policy, const AttachOptions& options) {
+Result<AttachReport> accept_existing(const InstanceStatus& status, const policy::Policy& policy,
+                                     const AttachOptions& options) {
   const auto& meta = status.meta;
   const std::string what = fmt::format("attach to {}", status.ifname);
   const std::string hint = fmt::format("agentnic-load detach {} first", status.ifname);
   if (!std::ranges::equal(policy.digest, meta.policy_digest)) {
-    return fail(Exit::Failed, fmt::format("{}: policy {} (sha256 {}) is in force, not this one", what, meta.policy_name,
-                                          policy::digest_text(meta.policy_digest, 6)), hint);
+    return fail(Exit::Failed,
+                fmt::format("{}: policy {} (sha256 {}) is in force, not this one", what, meta.policy_name,
+                            policy::digest_text(meta.policy_digest, 6)),
+                hint);
   }
   const auto modes = plan_modes(options.mode, policy.needs_xsk()).modes;
   if (std::ranges::find(modes, meta.mode) == modes.end()) {
@@ -150,19 +157,24 @@ Result<AttachReport> accept_existing(const InstanceStatus& status, const policy:
   return report;
 }
 
-/// An instance keeps the pins of the name it was attached under; a new interface of that name cannot have them.
+/// An instance keeps the pins of the name it was attached under; a new interface of that name cannot have
+/// them.
 Status same_interface(const InstanceStatus& status, const std::string& ifname) {
   if (status.ifname == ifname) return {};
-  return fail(Exit::Failed, fmt::format("attach to {}: its pins are held by {}, which had this name before", ifname, status.ifname),
-              fmt::format("agentnic-load detach {}", status.ifname));
+  return fail(
+      Exit::Failed,
+      fmt::format("attach to {}: its pins are held by {}, which had this name before", ifname, status.ifname),
+      fmt::format("agentnic-load detach {}", status.ifname));
 }
 
-Status check_required(const AttachOptions& options, anic_hook hook, anic_mode mode, const std::string& ifname) {
+Status check_required(const AttachOptions& options, anic_hook hook, anic_mode mode,
+                      const std::string& ifname) {
   for (const std::string& word : options.require) {
     const bool met = word == "dispatcher" ? hook == ANIC_HOOK_XDP_DISPATCHER : word == mode_name(mode);
     if (!met) {
       return fail(Exit::Unsupported,
-                  fmt::format("attach to {}: required {}, obtained {} ({})", ifname, word, mode_name(mode), hook_name(hook)),
+                  fmt::format("attach to {}: required {}, obtained {} ({})", ifname, word, mode_name(mode),
+                              hook_name(hook)),
                   "drop --require, or see agentnic-load status for what there is");
     }
   }
@@ -170,7 +182,8 @@ Status check_required(const AttachOptions& options, anic_hook hook, anic_mode mo
 }
 
 /// Everything between "the directory is free" and the link's pin.
-Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const policy::Policy& policy, const AttachOptions& options) {
+Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const policy::Policy& policy,
+                           const AttachOptions& options) {
   const Interface interface = ANIC_TRY(netns.run([&] { return find_interface(dir.ifname); }));
   const ModePlan plan = plan_modes(options.mode, policy.needs_xsk());
   const bool wants_xdp = plan.modes.front() != ANIC_MODE_TC;
@@ -204,7 +217,8 @@ Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const policy::
 Status need_privileges(const std::string& verb) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
-  if (::syscall(SYS_capget, &header, data) != 0) return fail_errno(errno, "read the capabilities of this process");
+  if (::syscall(SYS_capget, &header, data) != 0)
+    return fail_errno(errno, "read the capabilities of this process");
   const auto has = [&](unsigned cap) { return (data[cap / 32].effective & (1U << (cap % 32))) != 0; };
   if (has(CAP_SYS_ADMIN) || has(CAP_BPF)) {
     if (has(CAP_NET_ADMIN)) return {};
@@ -212,15 +226,16 @@ Status need_privileges(const std::string& verb) {
   return fail_errno(EPERM, verb, "run as root, or with CAP_BPF and CAP_NET_ADMIN");
 }
 
-Result<AttachReport> attach_instance(const NetNs& netns, const std::string& ifname, const policy::Policy& policy,
-                                     const AttachOptions& options) {
+Result<AttachReport> attach_instance(const NetNs& netns, const std::string& ifname,
+                                     const policy::Policy& policy, const AttachOptions& options) {
   ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
   ANIC_TRY(need_privileges("attach to " + ifname));
   const UniqueFd lock = ANIC_TRY(lock_pins());
   PinDir dir{netns.inode(), ifname};
   if (const auto existing = find_instance(netns, ifname)) {
     dir = existing->dir;
-    if (existing->health == Health::OtherAbi) return fail(Exit::Failed, fmt::format("attach to {}: {}", ifname, existing->problem));
+    if (existing->health == Health::OtherAbi)
+      return fail(Exit::Failed, fmt::format("attach to {}: {}", ifname, existing->problem));
     if (existing->health == Health::Attached) {
       ANIC_TRY(same_interface(*existing, ifname));
       AttachReport report = ANIC_TRY(accept_existing(*existing, policy, options));
@@ -238,8 +253,8 @@ Result<AttachReport> attach_instance(const NetNs& netns, const std::string& ifna
   return report;
 }
 
-Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& ifname, const policy::Policy& policy,
-                                       const AttachOptions& options) {
+Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& ifname,
+                                       const policy::Policy& policy, const AttachOptions& options) {
   AttachForecast forecast;
   forecast.interface = ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
   forecast.plan = plan_modes(options.mode, policy.needs_xsk());
@@ -277,8 +292,10 @@ std::optional<InstanceStatus> inspect_instance(const PinDir& dir) {
   status.meta = *meta;
   if (meta->abi_version != ANIC_ABI_VERSION || meta->meta_size != sizeof(anic_meta)) {
     status.health = Health::OtherAbi;
-    status.problem = fmt::format("pinned with ABI {} ({} bytes of meta), this program has ABI {} ({} bytes); detach it, then attach again",
-                                 meta->abi_version, meta->meta_size, ANIC_ABI_VERSION, sizeof(anic_meta));
+    status.problem = fmt::format(
+        "pinned with ABI {} ({} bytes of meta), this program has ABI {} ({} bytes); detach it, then attach "
+        "again",
+        meta->abi_version, meta->meta_size, ANIC_ABI_VERSION, sizeof(anic_meta));
     return status;
   }
   status.netns = NetNs::find(dir.netns_inode, meta->netns_cookie);
@@ -303,7 +320,8 @@ Result<Stats> read_stats(const InstanceStatus& status) {
   const UniqueFd counters = ANIC_TRY(open_pin(dir, kCountersPin));
   std::vector<anic_counters> per_cpu(possible_cpus());
   const std::uint32_t zero = 0;
-  if (bpf_map_lookup_elem(counters.get(), &zero, per_cpu.data()) != 0) return fail_errno(errno, "read " + dir.pin(kCountersPin));
+  if (bpf_map_lookup_elem(counters.get(), &zero, per_cpu.data()) != 0)
+    return fail_errno(errno, "read " + dir.pin(kCountersPin));
   Stats stats;
   const auto add = [](anic_count& sum, const anic_count& part) {
     sum.packets += part.packets;
@@ -317,7 +335,8 @@ Result<Stats> read_stats(const InstanceStatus& status) {
   const UniqueFd services = ANIC_TRY(open_pin(dir, "anic_services"));
   for (std::uint32_t id = 1; id < ANIC_SERVICES_MAX; ++id) {
     anic_service service{};
-    if (bpf_map_lookup_elem(services.get(), &id, &service) != 0) return fail_errno(errno, "read " + dir.pin("anic_services"));
+    if (bpf_map_lookup_elem(services.get(), &id, &service) != 0)
+      return fail_errno(errno, "read " + dir.pin("anic_services"));
     if (service.name[0] == '\0') break;
     stats.services.push_back(service);
   }

@@ -41,8 +41,8 @@ struct AttachReport {
 };
 
 /// Attaches, or finds it attached. Nothing is left behind on failure.
-Result<AttachReport> attach_instance(const NetNs& netns, const std::string& ifname, const policy::Policy& policy,
-                                     const AttachOptions& options);
+Result<AttachReport> attach_instance(const NetNs& netns, const std::string& ifname,
+                                     const policy::Policy& policy, const AttachOptions& options);
 
 /// What attach_instance() would do, as far as that can be known without doing it. Needs no privileges.
 struct AttachForecast {
@@ -51,8 +51,8 @@ struct AttachForecast {
   std::uint64_t memory_bytes = 0;
   std::string pins;
 };
-Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& ifname, const policy::Policy& policy,
-                                       const AttachOptions& options);
+Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& ifname,
+                                       const policy::Policy& policy, const AttachOptions& options);
 
 /// How an instance is.
 enum class Health {
@@ -66,23 +66,24 @@ struct InstanceStatus {
   PinDir dir;
   std::optional<NetNs> netns;  ///< nothing when it has no name and is not the current one
   Health health = Health::Incomplete;
-  std::string problem;    ///< what is wrong and what to do, unless Attached
-  anic_meta meta{};       ///< zero when it could not be read
-  std::string ifname;     ///< as it is called now
+  std::string problem;  ///< what is wrong and what to do, unless Attached
+  anic_meta meta{};     ///< zero when it could not be read
+  std::string ifname;   ///< as it is called now
   std::uint32_t prog_id = 0;
 };
 
 /// The state of one instance; nothing when there is no pin of it.
 std::optional<InstanceStatus> inspect_instance(const PinDir& dir);
 
-/// The instance of an interface by the name it has now, or, when none has it, by the name it was attached under.
+/// The instance of an interface by the name it has now, or, when none has it, by the name it was attached
+/// under.
 std::optional<InstanceStatus> find_instance(const NetNs& netns, const std::string& ifname);
 
 /// True when something was there. Works on what is broken, half-made, or of another version.
 Result<bool> detach_instance(const PinDir& dir);
 
 struct Stats {
-  anic_counters total{};  ///< summed over CPUs
+  anic_counters total{};               ///< summed over CPUs
   std::vector<anic_service> services;  ///< [i] has id i + 1
 };
 Result<Stats> read_stats(const InstanceStatus& status);

@@ -38,7 +38,7 @@ Result<NetNs> NetNs::from_path(const std::string& path, const std::string& name)
   ns.name_ = name;
   ns.fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!ns.fd_) return fail_errno(errno, "open " + path);
-  struct stat info {};
+  struct stat info{};
   if (::fstat(ns.fd_.get(), &info) != 0) return fail_errno(errno, "stat " + path);
   ns.inode_ = info.st_ino;
   return ns;
@@ -53,8 +53,10 @@ Result<NetNs> NetNs::current() {
 
 Result<NetNs> NetNs::open(const std::string& name) {
   const std::string path = fmt::format("{}/{}", kNamedDir, name);
-  if (name.empty() || name.find('/') != std::string::npos || name == "." || name == ".." || ::access(path.c_str(), F_OK) != 0) {
-    return fail(Exit::BadInput, fmt::format("open netns {}: there is none with this name", name), "ip netns list");
+  if (name.empty() || name.find('/') != std::string::npos || name == "." || name == ".." ||
+      ::access(path.c_str(), F_OK) != 0) {
+    return fail(Exit::BadInput, fmt::format("open netns {}: there is none with this name", name),
+                "ip netns list");
   }
   NetNs ns = ANIC_TRY(from_path(path, name));
   ns.cookie_ = ANIC_TRY(ns.run(cookie_here));
@@ -62,7 +64,8 @@ Result<NetNs> NetNs::open(const std::string& name) {
 }
 
 std::optional<NetNs> NetNs::find(std::uint64_t inode, std::uint64_t cookie) {
-  if (auto here = current(); here && here->inode() == inode && here->cookie() == cookie) return std::move(*here);
+  if (auto here = current(); here && here->inode() == inode && here->cookie() == cookie)
+    return std::move(*here);
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(kNamedDir, ignored)) {
     auto named = open(entry.path().filename());
@@ -84,7 +87,8 @@ Status NetNs::run_inside(const std::function<void()>& call) const {
       call();
     }
   }).join();
-  if (code != 0) return fail_errno(code, fmt::format("enter netns {}", name_), "this takes CAP_SYS_ADMIN: run as root");
+  if (code != 0)
+    return fail_errno(code, fmt::format("enter netns {}", name_), "this takes CAP_SYS_ADMIN: run as root");
   return {};
 }
 

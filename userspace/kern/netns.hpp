@@ -21,7 +21,9 @@ class NetNs final {
   /// The namespace that `ip netns` calls `name`.
   static Result<NetNs> open(const std::string& name);
   /// open(name), or the current one when `name` is empty.
-  static Result<NetNs> open_or_current(const std::string& name) { return name.empty() ? current() : open(name); }
+  static Result<NetNs> open_or_current(const std::string& name) {
+    return name.empty() ? current() : open(name);
+  }
   /// The namespace with this inode and cookie, if it is the current one or has a name.
   static std::optional<NetNs> find(std::uint64_t inode, std::uint64_t cookie);
 

@@ -5,8 +5,8 @@
 #include <bpf/libbpf.h>
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <instance.skel.h>
+#include <cerrno>
 #include <span>
 
 #include "abi/flow.h"
@@ -35,8 +35,9 @@ Result<Object> Object::load() {
   if (const int code = instance_bpf::load(object.skeleton_.get()); code != 0) {
     const std::string said = take_libbpf_warning();
     return fail_errno(code, "load the BPF object",
-                      code == -EPERM ? "run as root, or with CAP_BPF and CAP_NET_ADMIN"
-                                     : fmt::format("-v shows the verifier's log; the last warning was: {}", said));
+                      code == -EPERM
+                          ? "run as root, or with CAP_BPF and CAP_NET_ADMIN"
+                          : fmt::format("-v shows the verifier's log; the last warning was: {}", said));
   }
   return object;
 }
@@ -47,14 +48,17 @@ int Object::xsks_fd() const noexcept { return bpf_map__fd(skeleton_->maps.anic_x
 int Object::counters_fd() const noexcept { return bpf_map__fd(skeleton_->maps.anic_counters); }
 
 Status Object::fill(const policy::Tables& tables) const {
-  for (const auto& [index, entry] : tables.ports) ANIC_TRY(write_entry(skeleton_->maps.anic_ports, index, entry));
+  for (const auto& [index, entry] : tables.ports)
+    ANIC_TRY(write_entry(skeleton_->maps.anic_ports, index, entry));
   for (std::uint32_t id = 1; const anic_service& service : tables.services) {
     ANIC_TRY(write_entry(skeleton_->maps.anic_services, id++, service));
   }
   return {};
 }
 
-Status Object::write_meta(const anic_meta& meta) const { return write_entry(skeleton_->maps.anic_meta, 0, meta); }
+Status Object::write_meta(const anic_meta& meta) const {
+  return write_entry(skeleton_->maps.anic_meta, 0, meta);
+}
 
 Status Object::pin_maps(const PinDir& dir) const {
   const bpf_map* map = nullptr;
@@ -68,7 +72,8 @@ Status Object::pin_maps(const PinDir& dir) const {
 Result<std::unique_ptr<bpf_object, void (*)(bpf_object*)>> Object::open_for_dispatcher() const {
   std::size_t size = 0;
   const void* elf = instance_bpf::elf_bytes(&size);
-  std::unique_ptr<bpf_object, void (*)(bpf_object*)> copy(bpf_object__open_mem(elf, size, nullptr), bpf_object__close);
+  std::unique_ptr<bpf_object, void (*)(bpf_object*)> copy(bpf_object__open_mem(elf, size, nullptr),
+                                                          bpf_object__close);
   if (!copy) return fail_errno(errno, "open the BPF object for the dispatcher");
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, copy.get()) {

@@ -15,13 +15,16 @@ Result<std::uint32_t> run(int prog_fd, std::span<const std::byte> frame, std::ui
   options.data_in = frame.data();
   options.data_size_in = static_cast<std::uint32_t>(frame.size());
   options.repeat = static_cast<int>(repeat);
-  if (bpf_prog_test_run_opts(prog_fd, &options) != 0) return fail_errno(errno, "run a BPF program on a test packet");
+  if (bpf_prog_test_run_opts(prog_fd, &options) != 0)
+    return fail_errno(errno, "run a BPF program on a test packet");
   return options.retval;
 }
 
 }  // namespace
 
-Result<std::uint32_t> run_once(int prog_fd, std::span<const std::byte> frame) { return run(prog_fd, frame, 1); }
+Result<std::uint32_t> run_once(int prog_fd, std::span<const std::byte> frame) {
+  return run(prog_fd, frame, 1);
+}
 
 Result<double> time_runs(int prog_fd, std::span<const std::byte> frame, std::uint32_t repeat) {
   // The kernel's own figure is in whole nanoseconds; a clock around a million runs is finer.
@@ -36,7 +39,8 @@ Result<UniqueFd> load_noop_xdp() {
       {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
   };
   UniqueFd fd(bpf_prog_load(BPF_PROG_TYPE_XDP, "anic_noop", "GPL", program, std::size(program), nullptr));
-  if (!fd) return fail_errno(errno, "load a no-op XDP program", "run as root, or with CAP_BPF and CAP_NET_ADMIN");
+  if (!fd)
+    return fail_errno(errno, "load a no-op XDP program", "run as root, or with CAP_BPF and CAP_NET_ADMIN");
   return fd;
 }
 

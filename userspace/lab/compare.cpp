@@ -42,7 +42,8 @@ struct Pairs {
 };
 
 /// Measures both by turns, and by turns each first.
-Result<Pairs> alternate(Progress& progress, const std::string& id, const std::function<Result<double>(Pairs&)>& ours,
+Result<Pairs> alternate(Progress& progress, const std::string& id,
+                        const std::function<Result<double>(Pairs&)>& ours,
                         const std::function<Result<double>(Pairs&)>& peer) {
   Pairs pairs;
   for (int repeat = 0; repeat < kRepeats; ++repeat) {
@@ -58,7 +59,8 @@ Result<Pairs> alternate(Progress& progress, const std::string& id, const std::fu
 
 /// p50 of one run of our own server and client, in microseconds.
 Result<double> our_p50_us(const Bench& bench, const std::string& transport, path::Wait wait, Pairs& pairs) {
-  const Json done = ANIC_TRY(measure(bench, {.transport = transport, .wait = wait, .size = kSize, .duration_s = kSeconds}));
+  const Json done =
+      ANIC_TRY(measure(bench, {.transport = transport, .wait = wait, .size = kSize, .duration_s = kSeconds}));
   const Json& run = done.at("run");
   if (!run.at("valid").get<bool>()) pairs.problem = run.at("invalid_because").get<std::string>();
   if (run.at("p50_ns").is_null()) return fail(Exit::Failed, "too few samples for a median");
@@ -68,7 +70,8 @@ Result<double> our_p50_us(const Bench& bench, const std::string& transport, path
 /// Waits until someone is bound to a UDP port in a namespace.
 Status wait_for_port(const std::string& netns, std::uint16_t port) {
   for (int tries = 0; tries < 100; ++tries) {
-    const std::string bound = ANIC_TRY(run_program({"ip", "netns", "exec", netns, "ss", "-Hlun", fmt::format("sport = :{}", port)}));
+    const std::string bound = ANIC_TRY(
+        run_program({"ip", "netns", "exec", netns, "ss", "-Hlun", fmt::format("sport = :{}", port)}));
     if (!bound.empty()) return {};
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
@@ -96,7 +99,8 @@ Result<double> sockperf_p50_us(const Bench& bench, path::Wait wait) {
 }
 
 /// The p50 of AF_XDP or the kernel against a peer whose time is also a p50.
-Result<Json> compare_p50(const std::string& id, const std::string& peer_name, const std::function<Result<double>(Pairs&)>& ours,
+Result<Json> compare_p50(const std::string& id, const std::string& peer_name,
+                         const std::function<Result<double>(Pairs&)>& ours,
                          const std::function<Result<double>(Pairs&)>& peer, const std::string& note) {
   Progress progress(kRepeats);
   const Pairs pairs = ANIC_TRY(alternate(progress, id, ours, peer));
@@ -114,23 +118,28 @@ Result<Json> compare_p50(const std::string& id, const std::string& peer_name, co
               {"target", 1.0},
               {"met", ratio.median >= 1.0},
               {"valid", pairs.problem.empty()},
-              {"note", fmt::format("target: ratio at least; paired ratios {:.3f} to {:.3f}; {}{}", ratio.low, ratio.high, note,
-                                   pairs.problem.empty() ? "" : "; " + pairs.problem)}};
+              {"note", fmt::format("target: ratio at least; paired ratios {:.3f} to {:.3f}; {}{}", ratio.low,
+                                   ratio.high, note, pairs.problem.empty() ? "" : "; " + pairs.problem)}};
 }
 
 Result<Json> udp_vs_sockperf(const Bench& bench, path::Wait wait) {
   const bool spin = wait == path::Wait::Spin;
   return compare_p50(
-      spin ? "udp_vs_sockperf_spin" : "udp_vs_sockperf_block", spin ? "sockperf ping-pong --nonblocked" : "sockperf ping-pong",
-      [&](Pairs& pairs) { return our_p50_us(bench, "udp", wait, pairs); }, [&](Pairs&) { return sockperf_p50_us(bench, wait); },
+      spin ? "udp_vs_sockperf_spin" : "udp_vs_sockperf_block",
+      spin ? "sockperf ping-pong --nonblocked" : "sockperf ping-pong",
+      [&](Pairs& pairs) { return our_p50_us(bench, "udp", wait, pairs); },
+      [&](Pairs&) { return sockperf_p50_us(bench, wait); },
       fmt::format("p50 of the round trip of {} B over veth, kernel UDP on both ends", kSize));
 }
 
 Result<Json> xsk_server_p50_ratio(const Bench& bench) {
   return compare_p50(
-      "xsk_server_p50_ratio", "kernel UDP server", [&](Pairs& pairs) { return our_p50_us(bench, "xsk", path::Wait::Spin, pairs); },
+      "xsk_server_p50_ratio", "kernel UDP server",
+      [&](Pairs& pairs) { return our_p50_us(bench, "xsk", path::Wait::Spin, pairs); },
       [&](Pairs& pairs) { return our_p50_us(bench, "udp", path::Wait::Spin, pairs); },
-      fmt::format("p50 of the round trip of {} B over veth, both ends spinning, kernel UDP client, AF_XDP server in copy mode", kSize));
+      fmt::format("p50 of the round trip of {} B over veth, both ends spinning, kernel UDP client, AF_XDP "
+                  "server in copy mode",
+                  kSize));
 }
 
 Result<Json> xdp_hot_ns() {
@@ -140,7 +149,9 @@ Result<Json> xdp_hot_ns() {
   const Frame frame = PacketBuilder().eth().ipv4().udp(40000, kKernelPort).payload(kSize).build();
   const auto timed = [&](int prog_fd) { return kern::time_runs(prog_fd, frame, kProgramRuns); };
   Progress progress(kRepeats);
-  const Pairs pairs = ANIC_TRY(alternate(progress, "xdp_hot_ns", [&](Pairs&) { return timed(object.xdp_fd()); }, [&](Pairs&) { return timed(noop.get()); }));
+  const Pairs pairs = ANIC_TRY(alternate(
+      progress, "xdp_hot_ns", [&](Pairs&) { return timed(object.xdp_fd()); },
+      [&](Pairs&) { return timed(noop.get()); }));
   std::vector<double> over;
   std::vector<double> ratios;
   for (std::size_t i = 0; i < pairs.ours.size(); ++i) {
@@ -159,8 +170,10 @@ Result<Json> xdp_hot_ns() {
               {"target", kTarget},
               {"met", value.median <= kTarget},
               {"valid", true},
-              {"note", fmt::format("target: value at most; time over the no-op for a UDP packet of a service on path A: parse, decide, count; "
-                                   "BPF_PROG_TEST_RUN, {} runs; ratio: no-op over ours", kProgramRuns)}};
+              {"note", fmt::format("target: value at most; time over the no-op for a UDP packet of a service "
+                                   "on path A: parse, decide, count; "
+                                   "BPF_PROG_TEST_RUN, {} runs; ratio: no-op over ours",
+                                   kProgramRuns)}};
 }
 
 /// A benchmark, and whether it needs the lab with the policy attached.
@@ -171,10 +184,14 @@ struct Benchmark {
 
 const std::vector<Benchmark>& table() {
   static const std::vector<Benchmark> all = {
-      {{"udp_vs_sockperf_block", "kernel UDP echo against sockperf, blocking"}, [](const Bench& bench) { return udp_vs_sockperf(bench, path::Wait::Block); }},
-      {{"udp_vs_sockperf_spin", "kernel UDP echo against sockperf, spinning"}, [](const Bench& bench) { return udp_vs_sockperf(bench, path::Wait::Spin); }},
-      {{"xsk_server_p50_ratio", "AF_XDP server against kernel UDP server, spinning"}, [](const Bench& bench) { return xsk_server_p50_ratio(bench); }},
-      {{"xdp_hot_ns", "the XDP program on a hot packet, over a no-op program"}, [](const Bench&) { return xdp_hot_ns(); }},
+      {{"udp_vs_sockperf_block", "kernel UDP echo against sockperf, blocking"},
+       [](const Bench& bench) { return udp_vs_sockperf(bench, path::Wait::Block); }},
+      {{"udp_vs_sockperf_spin", "kernel UDP echo against sockperf, spinning"},
+       [](const Bench& bench) { return udp_vs_sockperf(bench, path::Wait::Spin); }},
+      {{"xsk_server_p50_ratio", "AF_XDP server against kernel UDP server, spinning"},
+       [](const Bench& bench) { return xsk_server_p50_ratio(bench); }},
+      {{"xdp_hot_ns", "the XDP program on a hot packet, over a no-op program"},
+       [](const Bench&) { return xdp_hot_ns(); }},
   };
   return all;
 }
@@ -202,7 +219,8 @@ std::vector<BenchmarkInfo> benchmarks() {
 Result<Json> run_benchmarks(const std::vector<std::string>& ids) {
   for (const std::string& id : ids) {
     if (std::ranges::none_of(table(), [&](const Benchmark& one) { return one.info.id == id; })) {
-      return fail(Exit::BadInput, fmt::format("compare: there is no benchmark {}", id), "agentnic-bench compare --list");
+      return fail(Exit::BadInput, fmt::format("compare: there is no benchmark {}", id),
+                  "agentnic-bench compare --list");
     }
   }
   ANIC_TRY(private_mounts());
@@ -216,13 +234,17 @@ Result<Json> run_benchmarks(const std::vector<std::string>& ids) {
 }
 
 std::string benchmark_table(const Json& list) {
-  std::string text = fmt::format("{:<24} {:>9} {:<4} {:>19} {:>10} {:>7} {:>7} {:<4} {:<6} {}\n", "id", "value", "unit", "low to high", "peer", "ratio", "target",
-                                 "met", "valid", "peer is");
+  std::string text =
+      fmt::format("{:<24} {:>9} {:<4} {:>19} {:>10} {:>7} {:>7} {:<4} {:<6} {}\n", "id", "value", "unit",
+                  "low to high", "peer", "ratio", "target", "met", "valid", "peer is");
   for (const Json& one : list) {
-    text += fmt::format("{:<24} {:>9.2f} {:<4} {:>19} {:>10.2f} {:>7.3f} {:>7.2f} {:<4} {:<6} {}\n", one.at("id").get<std::string>(), one.at("value").get<double>(),
-                        one.at("unit").get<std::string>(), fmt::format("{:.2f} to {:.2f}", one.at("low").get<double>(), one.at("high").get<double>()),
-                        one.at("peer").at("value").get<double>(), one.at("ratio").get<double>(), one.at("target").get<double>(), one.at("met").get<bool>() ? "yes" : "no",
-                        one.at("valid").get<bool>() ? "yes" : "no", one.at("peer").at("name").get<std::string>());
+    text += fmt::format(
+        "{:<24} {:>9.2f} {:<4} {:>19} {:>10.2f} {:>7.3f} {:>7.2f} {:<4} {:<6} {}\n",
+        one.at("id").get<std::string>(), one.at("value").get<double>(), one.at("unit").get<std::string>(),
+        fmt::format("{:.2f} to {:.2f}", one.at("low").get<double>(), one.at("high").get<double>()),
+        one.at("peer").at("value").get<double>(), one.at("ratio").get<double>(),
+        one.at("target").get<double>(), one.at("met").get<bool>() ? "yes" : "no",
+        one.at("valid").get<bool>() ? "yes" : "no", one.at("peer").at("name").get<std::string>());
   }
   return text;
 }

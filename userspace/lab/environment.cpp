@@ -36,13 +36,17 @@ Json cpu_model() {
   return nullptr;
 }
 
-Json optional_switch(const std::optional<bool>& state) { return state ? Json(*state ? "on" : "off") : Json(nullptr); }
+Json optional_switch(const std::optional<bool>& state) {
+  return state ? Json(*state ? "on" : "off") : Json(nullptr);
+}
 
-/// rps_cpus of each receive queue and xps_cpus of each transmit queue, from a sysfs of the calling thread's namespace.
+/// rps_cpus of each receive queue and xps_cpus of each transmit queue, from a sysfs of the calling thread's
+/// namespace.
 Json steering(const std::string& sysfs, const std::string& ifname) {
   Json masks = Json::object();
   std::error_code ignored;
-  for (const auto& queue : fs::directory_iterator(fmt::format("{}/class/net/{}/queues", sysfs, ifname), ignored)) {
+  for (const auto& queue :
+       fs::directory_iterator(fmt::format("{}/class/net/{}/queues", sysfs, ifname), ignored)) {
     const std::string name = queue.path().filename();
     masks[name] = first_line(queue.path() / (name.starts_with("rx") ? "rps_cpus" : "xps_cpus"));
   }
@@ -57,7 +61,8 @@ Json interrupts(const std::string& ifname) {
     if (line.find(ifname) == std::string::npos) continue;
     const auto start = line.find_first_not_of(' ');
     const std::string number = line.substr(start, line.find(':') - start);
-    list.push_back({{"irq", number}, {"cpus", first_line(fmt::format("/proc/irq/{}/smp_affinity_list", number))}});
+    list.push_back(
+        {{"irq", number}, {"cpus", first_line(fmt::format("/proc/irq/{}/smp_affinity_list", number))}});
   }
   return list;
 }
@@ -80,13 +85,14 @@ Json steering_inside(const kern::NetNs& netns, const std::string& ifname) {
 Json describe_host() {
   utsname name{};
   ::uname(&name);
-  return {{"agentnic_version", AGENTNIC_VERSION},
-          {"git_revision", AGENTNIC_REVISION},
-          {"kernel", fmt::format("{} {} {}", name.sysname, name.release, name.machine)},
-          {"cpu_model", cpu_model()},
-          {"cpus_online", ::sysconf(_SC_NPROCESSORS_ONLN)},
-          {"cpu_governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
-          {"hypervisor_clock", first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource")}};
+  return {
+      {"agentnic_version", AGENTNIC_VERSION},
+      {"git_revision", AGENTNIC_REVISION},
+      {"kernel", fmt::format("{} {} {}", name.sysname, name.release, name.machine)},
+      {"cpu_model", cpu_model()},
+      {"cpus_online", ::sysconf(_SC_NPROCESSORS_ONLN)},
+      {"cpu_governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
+      {"hypervisor_clock", first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource")}};
 }
 
 Result<Json> describe_interface(const std::string& netns, const std::string& ifname) {
@@ -128,7 +134,8 @@ Status pin_to_cpu(int cpu) {
   CPU_ZERO(&set);
   CPU_SET(static_cast<unsigned>(cpu), &set);
   if (::sched_setaffinity(0, sizeof(set), &set) != 0) {
-    return fail(Exit::BadInput, fmt::format("run on CPU {}: {}", cpu, std::generic_category().message(errno)), "nproc says how many there are");
+    return fail(Exit::BadInput, fmt::format("run on CPU {}: {}", cpu, std::generic_category().message(errno)),
+                "nproc says how many there are");
   }
   return {};
 }

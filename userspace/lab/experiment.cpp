@@ -22,7 +22,8 @@ constexpr std::size_t kSizes[] = {64, 128, 256, 512};
 constexpr path::Wait kWaits[] = {path::Wait::Spin, path::Wait::Block};
 
 std::string now_text(const char* separator) {
-  return fmt::format(fmt::runtime(fmt::format("{{:%Y-%m-%dT%H{0}%M{0}%SZ}}", separator)), fmt::gmtime(std::time(nullptr)));
+  return fmt::format(fmt::runtime(fmt::format("{{:%Y-%m-%dT%H{0}%M{0}%SZ}}", separator)),
+                     fmt::gmtime(std::time(nullptr)));
 }
 
 /// The runs of one row: one transport, one way to wait, one size.
@@ -39,11 +40,14 @@ std::vector<double> pick(const Row& row, const char* key) {
   return values;
 }
 
-Json spread_or_null(const std::vector<double>& values) { return values.empty() ? Json(nullptr) : to_json(spread(values)); }
+Json spread_or_null(const std::vector<double>& values) {
+  return values.empty() ? Json(nullptr) : to_json(spread(values));
+}
 
 std::string mode_of(const Row& row, const Json& attach) {
   if (row.spec.transport != "xsk") return "kernel socket";
-  return fmt::format("{}, {}", attach.at("mode").get<std::string>(), row.runs.front().at("server").at("obtained").get<std::string>());
+  return fmt::format("{}, {}", attach.at("mode").get<std::string>(),
+                     row.runs.front().at("server").at("obtained").get<std::string>());
 }
 
 Json row_json(const Row& row, const Json& attach) {
@@ -86,14 +90,17 @@ Result<Json> run_rows(const Bench& bench, const ExperimentOptions& options, cons
   Json rows = Json::array();
   for (const path::Wait wait : kWaits) {
     for (const std::size_t size : kSizes) {
-      Row kernel{.spec = {.transport = "udp", .wait = wait, .size = size, .duration_s = options.duration_s}, .runs = {}};
-      Row xsk{.spec = {.transport = "xsk", .wait = wait, .size = size, .duration_s = options.duration_s}, .runs = {}};
+      Row kernel{.spec = {.transport = "udp", .wait = wait, .size = size, .duration_s = options.duration_s},
+                 .runs = {}};
+      Row xsk{.spec = {.transport = "xsk", .wait = wait, .size = size, .duration_s = options.duration_s},
+              .runs = {}};
       for (int repeat = 0; repeat < options.repeats; ++repeat) {
         // Alternating which goes first: what drifts on the machine falls on both alike.
         Row* order[] = {&kernel, &xsk};
         if (repeat % 2 == 1) std::swap(order[0], order[1]);
         for (Row* row : order) {
-          progress.step(fmt::format("{} {} B {} (repeat {} of {})", row->spec.transport, size, wait_name(wait), repeat + 1, options.repeats));
+          progress.step(fmt::format("{} {} B {} (repeat {} of {})", row->spec.transport, size,
+                                    wait_name(wait), repeat + 1, options.repeats));
           row->runs.push_back(ANIC_TRY(measure(bench, row->spec)));
         }
       }
@@ -108,21 +115,24 @@ Result<Json> run_rows(const Bench& bench, const ExperimentOptions& options, cons
 
 Result<Json> measure_in(const Bench& bench, const ExperimentOptions& options) {
   const Json attach = ANIC_TRY(attach_policy(bench, options.policy_file));
-  Json result = {{"schema", "agentnic.result/1"},
-                 {"experiment", "first-light"},
-                 {"created_at", now_text(":")},
-                 {"argv", options.argv},
-                 {"host", describe_host()},
-                 {"interfaces",
-                  {{"client", ANIC_TRY(describe_interface(bench.lab.client.netns, bench.lab.client.ifname))},
-                   {"server", ANIC_TRY(describe_interface(bench.lab.server.netns, bench.lab.server.ifname))}}},
-                 {"cpus", {{"client", bench.client_cpu}, {"server", bench.server_cpu}}},
-                 {"attach", attach},
-                 {"repeats", options.repeats},
-                 {"duration_s", options.duration_s},
-                 {"notes", Json::array({"closed loop, one request outstanding; latency from the send", "low and high: least and greatest of the repeats",
-                                        "cpu_machine_pct: all CPUs, 100 is one CPU; softirq included"})}};
-  if (bench.client_cpu == bench.server_cpu) result["notes"].push_back("client and server shared one CPU: spinning rows mean nothing");
+  Json result = {
+      {"schema", "agentnic.result/1"},
+      {"experiment", "first-light"},
+      {"created_at", now_text(":")},
+      {"argv", options.argv},
+      {"host", describe_host()},
+      {"interfaces",
+       {{"client", ANIC_TRY(describe_interface(bench.lab.client.netns, bench.lab.client.ifname))},
+        {"server", ANIC_TRY(describe_interface(bench.lab.server.netns, bench.lab.server.ifname))}}},
+      {"cpus", {{"client", bench.client_cpu}, {"server", bench.server_cpu}}},
+      {"attach", attach},
+      {"repeats", options.repeats},
+      {"duration_s", options.duration_s},
+      {"notes", Json::array({"closed loop, one request outstanding; latency from the send",
+                             "low and high: least and greatest of the repeats",
+                             "cpu_machine_pct: all CPUs, 100 is one CPU; softirq included"})}};
+  if (bench.client_cpu == bench.server_cpu)
+    result["notes"].push_back("client and server shared one CPU: spinning rows mean nothing");
   result["rows"] = ANIC_TRY(run_rows(bench, options, attach));
   return result;
 }
@@ -140,13 +150,17 @@ std::string row_text(const Json& row) {
   std::string ratio;
   if (row.contains("p50_ratio_to_kernel") && !row.at("p50_ratio_to_kernel").is_null()) {
     const Json& spread = row.at("p50_ratio_to_kernel");
-    ratio = fmt::format("{:.2f} ({:.2f} to {:.2f})", spread.at("median").get<double>(), spread.at("low").get<double>(), spread.at("high").get<double>());
+    ratio = fmt::format("{:.2f} ({:.2f} to {:.2f})", spread.at("median").get<double>(),
+                        spread.at("low").get<double>(), spread.at("high").get<double>());
   }
-  return fmt::format("{:>5} {:<6} {:<9} {:<14} {:>7} {:>17} {:>9} {:>10} {:>6}  {}{}\n", row.at("size_bytes").get<int>(),
-                     row.at("wait").get<std::string>(), row.at("path").get<std::string>(), row.at("mode_obtained").get<std::string>(), us(p50, "median"),
-                     p50.is_null() ? "-" : us(p50, "low") + " to " + us(p50, "high"), us(row.at("p99_ns"), "median"),
-                     number(row.at("achieved_per_s"), "{:.0f}"), number(row.at("cpu_machine_pct"), "{:.0f}"), ratio,
-                     row.at("valid").get<bool>() ? "" : "  NOT VALID: " + row.at("invalid_because").at(0).get<std::string>());
+  return fmt::format(
+      "{:>5} {:<6} {:<9} {:<14} {:>7} {:>17} {:>9} {:>10} {:>6}  {}{}\n", row.at("size_bytes").get<int>(),
+      row.at("wait").get<std::string>(), row.at("path").get<std::string>(),
+      row.at("mode_obtained").get<std::string>(), us(p50, "median"),
+      p50.is_null() ? "-" : us(p50, "low") + " to " + us(p50, "high"), us(row.at("p99_ns"), "median"),
+      number(row.at("achieved_per_s"), "{:.0f}"), number(row.at("cpu_machine_pct"), "{:.0f}"), ratio,
+      row.at("valid").get<bool>() ? ""
+                                  : "  NOT VALID: " + row.at("invalid_because").at(0).get<std::string>());
 }
 
 }  // namespace
@@ -165,18 +179,23 @@ Result<Json> run_first_light(const ExperimentOptions& options) {
 
 Result<std::string> report(const Json& result) {
   try {
-    if (result.at("schema") != "agentnic.result/1") return fail(Exit::BadInput, "report: the file is not an agentnic.result/1");
+    if (result.at("schema") != "agentnic.result/1")
+      return fail(Exit::BadInput, "report: the file is not an agentnic.result/1");
     const Json& host = result.at("host");
-    std::string text = fmt::format("{}, {}, {} CPUs, {}, revision {}\n", result.at("experiment").get<std::string>(), host.at("kernel").get<std::string>(),
-                                   host.at("cpus_online").get<int>(), result.at("interfaces").at("server").at("driver").get<std::string>(),
-                                   host.at("git_revision").get<std::string>());
-    text += fmt::format("{:>5} {:<6} {:<9} {:<14} {:>7} {:>17} {:>9} {:>10} {:>6}  {}\n", "bytes", "wait", "path", "mode", "p50 us", "low to high",
-                        "p99 us", "trips/s", "CPU %", "kernel p50 / xsk p50");
+    std::string text =
+        fmt::format("{}, {}, {} CPUs, {}, revision {}\n", result.at("experiment").get<std::string>(),
+                    host.at("kernel").get<std::string>(), host.at("cpus_online").get<int>(),
+                    result.at("interfaces").at("server").at("driver").get<std::string>(),
+                    host.at("git_revision").get<std::string>());
+    text +=
+        fmt::format("{:>5} {:<6} {:<9} {:<14} {:>7} {:>17} {:>9} {:>10} {:>6}  {}\n", "bytes", "wait", "path",
+                    "mode", "p50 us", "low to high", "p99 us", "trips/s", "CPU %", "kernel p50 / xsk p50");
     for (const Json& row : result.at("rows")) text += row_text(row);
     for (const Json& note : result.at("notes")) text += fmt::format("  {}\n", note.get<std::string>());
     return text;
   } catch (const Json::exception& error) {
-    return fail(Exit::BadInput, fmt::format("report: the file is not an agentnic.result/1: {}", error.what()));
+    return fail(Exit::BadInput,
+                fmt::format("report: the file is not an agentnic.result/1: {}", error.what()));
   }
 }
 

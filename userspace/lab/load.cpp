@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <vector>
@@ -25,13 +26,17 @@ struct Stamp {
 };
 static_assert(sizeof(Stamp) == kMinSize);
 
-std::uint64_t check_of(const Stamp& stamp) { return (stamp.sequence * 0x9e3779b97f4a7c15ULL) ^ stamp.intended_ns; }
+std::uint64_t check_of(const Stamp& stamp) {
+  return (stamp.sequence * 0x9e3779b97f4a7c15ULL) ^ stamp.intended_ns;
+}
 
 CpuUse cpu_now() {
   CpuUse use;
   rusage self{};
   ::getrusage(RUSAGE_SELF, &self);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+  };
   use.client = seconds(self.ru_utime) + seconds(self.ru_stime);
   std::ifstream stat("/proc/stat");
   std::string cpu;
@@ -44,15 +49,20 @@ CpuUse cpu_now() {
   return use;
 }
 
-CpuUse operator-(const CpuUse& a, const CpuUse& b) { return {a.client - b.client, a.machine - b.machine, a.softirq - b.softirq}; }
+CpuUse operator-(const CpuUse& a, const CpuUse& b) {
+  return {a.client - b.client, a.machine - b.machine, a.softirq - b.softirq};
+}
 
 /// The client's half of both loops: stamped requests out, checked answers in.
 class Client {
  public:
-  Client(path::UdpSocket& socket, const LoadOptions& options, LoadResult& result)
-      : socket_(socket), wait_(options.wait), result_(result), out_(options.size), in_(kMaxSize) {
+  Client(path::UdpSocket& socket, const LoadOptions& options)
+      : socket_(socket), wait_(options.wait), out_(options.size), in_(kMaxSize) {
     for (std::size_t i = 0; i < out_.size(); ++i) out_[i] = static_cast<std::byte>(i * 31);
   }
+
+  /// Where refused requests and damaged answers are counted from now on; before the first send().
+  void count_into(LoadResult& result) noexcept { result_ = &result; }
 
   /// Sends the next request; false when the kernel refused it.
   bool send(std::uint64_t intended_ns) noexcept {
@@ -60,7 +70,7 @@ class Client {
     stamp.check = check_of(stamp);
     std::memcpy(out_.data(), &stamp, sizeof(stamp));
     if (socket_.send(out_)) return true;
-    ++result_.unsent;
+    ++result_->unsent;
     return false;
   }
 
@@ -71,9 +81,10 @@ class Client {
     Stamp stamp;
     std::memcpy(&stamp, in_.data(), sizeof(stamp));
     const bool whole = *size == out_.size() && stamp.check == check_of(stamp) &&
-                       std::memcmp(in_.data() + sizeof(stamp), out_.data() + sizeof(stamp), out_.size() - sizeof(stamp)) == 0;
+                       std::memcmp(in_.data() + sizeof(stamp), out_.data() + sizeof(stamp),
+                                   out_.size() - sizeof(stamp)) == 0;
     if (whole) return stamp;
-    ++result_.damaged;
+    ++result_->damaged;
     return std::nullopt;
   }
 
@@ -84,7 +95,7 @@ class Client {
  private:
   path::UdpSocket& socket_;
   path::Wait wait_;
-  LoadResult& result_;
+  LoadResult* result_ = nullptr;
   std::vector<std::byte> out_;
   std::vector<std::byte> in_;
   std::uint64_t sequence_ = 0;
@@ -118,17 +129,25 @@ void closed_loop(Client& client, LoadResult& result, std::uint64_t end_ns) noexc
 }
 
 /// A request every 1/rate seconds from `start_ns` to `end_ns`, and the answers as they come.
-void open_loop(Client& client, LoadResult& result, double rate_per_s, std::uint64_t start_ns, std::uint64_t end_ns) noexcept {
+void open_loop(Client& client, LoadResult& result, double rate_per_s, std::uint64_t start_ns,
+               std::uint64_t end_ns) {
   const double gap_ns = 1e9 / rate_per_s;
   const std::uint64_t first_sequence = client.sequence() + 1;
-  const auto due = [&](std::uint64_t count) { return start_ns + static_cast<std::uint64_t>(static_cast<double>(count) * gap_ns); };
+  const auto planned =
+      static_cast<std::uint64_t>(std::ceil(static_cast<double>(end_ns - start_ns) / gap_ns - 1e-6));
+  std::vector<bool> answered(planned);
+  const auto due = [&](std::uint64_t count) {
+    return start_ns + static_cast<std::uint64_t>(static_cast<double>(count) * gap_ns);
+  };
   std::uint64_t attempts = 0;
   const auto drain = [&] {
     while (const auto answer = client.receive(path::Wait::Spin)) {
-      if (answer->sequence < first_sequence) {
+      const std::uint64_t index = answer->sequence - first_sequence;  // huge for one of the warm-up
+      if (index >= planned || answered[index]) {
         ++result.stale;
         continue;
       }
+      answered[index] = true;
       ++result.received;
       result.latency_ns.record(monotonic_ns() - answer->intended_ns);
     }
@@ -136,7 +155,7 @@ void open_loop(Client& client, LoadResult& result, double rate_per_s, std::uint6
   while (!stop_requested()) {
     const std::uint64_t now = monotonic_ns();
     const std::uint64_t next = due(attempts);
-    if (next >= end_ns) break;
+    if (attempts >= planned || now >= end_ns) break;
     if (now >= next) {
       result.late_sends += now - next > kLateSendNs;
       result.sent += client.send(next);
@@ -146,6 +165,7 @@ void open_loop(Client& client, LoadResult& result, double rate_per_s, std::uint6
     }
     drain();
   }
+  result.missed = planned - attempts;
   const std::uint64_t linger_until = monotonic_ns() + kAnswerTimeoutNs;
   while (result.received < result.sent && monotonic_ns() < linger_until && !stop_requested()) drain();
   result.lost = result.sent - std::min(result.sent, result.received);
@@ -159,9 +179,11 @@ void judge(const LoadOptions& options, LoadResult& result) {
   } else if (result.damaged != 0) {
     result.invalid = fmt::format("{} answers were damaged", result.damaged);
   } else if (options.loop == Loop::Open && static_cast<double>(result.late_sends) > sent * kShare) {
-    result.invalid = fmt::format("the generator was the limit: {} of {} requests left late", result.late_sends, result.sent);
+    result.invalid = fmt::format("the generator was the limit: {} of {} requests left late",
+                                 result.late_sends, result.sent);
   } else if (options.loop == Loop::Open && sent / result.seconds < options.rate_per_s * (1 - kShare)) {
-    result.invalid = fmt::format("the generator was the limit: it sent {:.0f} a second of {:.0f}", sent / result.seconds, options.rate_per_s);
+    result.invalid = fmt::format("the generator was the limit: it sent {:.0f} a second of {:.0f}",
+                                 sent / result.seconds, options.rate_per_s);
   } else if (options.loop == Loop::Closed && static_cast<double>(result.lost) > sent * kShare) {
     result.invalid = fmt::format("{} of {} requests were lost", result.lost, result.sent);
   }
@@ -176,7 +198,8 @@ Json percentile(const Histogram& histogram, double fraction) {
 
 Result<LoadResult> run_load(const LoadOptions& options) {
   if (options.size < kMinSize || options.size > kMaxSize) {
-    return fail(Exit::BadInput, fmt::format("a request of {} bytes: the size goes from {} to {}", options.size, kMinSize, kMaxSize));
+    return fail(Exit::BadInput, fmt::format("a request of {} bytes: the size goes from {} to {}",
+                                            options.size, kMinSize, kMaxSize));
   }
   if (options.loop == Loop::Open && !(options.rate_per_s >= 1 && options.rate_per_s <= 1e8)) {
     return fail(Exit::BadInput, "an open loop needs a rate from 1 to 100000000 a second", "--rate");
@@ -197,17 +220,17 @@ Result<LoadResult> run_load(const LoadOptions& options) {
   };
   LoadResult warmup;
   LoadResult result;
-  {
-    Client client(socket, options, warmup);
-    pass(client, warmup, options.warmup_s);
-  }
-  Client client(socket, options, result);
+  Client client(socket, options);  // one for both, so that late answers to the warm-up are known as such
+  client.count_into(warmup);
+  pass(client, warmup, options.warmup_s);
+  client.count_into(result);
   const std::uint64_t drops_before = socket.drops();
   const CpuUse before = cpu_now();
   pass(client, result, options.duration_s);
   result.cpu = cpu_now() - before;
   result.dropped = socket.drops() - drops_before;
-  result.offered_per_s = options.loop == Loop::Open ? options.rate_per_s : static_cast<double>(result.sent) / result.seconds;
+  result.offered_per_s =
+      options.loop == Loop::Open ? options.rate_per_s : static_cast<double>(result.sent) / result.seconds;
   if (stop_requested()) return fail(Exit::Failed, "stopped before the end of the run");
   judge(options, result);
   return result;
@@ -221,12 +244,15 @@ Json to_json(const Histogram& histogram) {
 
 Histogram histogram_from_json(const Json& json) {
   Histogram histogram;
-  for (const Json& bucket : json) histogram.add(bucket.at(0).get<std::uint64_t>(), bucket.at(1).get<std::uint64_t>());
+  for (const Json& bucket : json)
+    histogram.add(bucket.at(0).get<std::uint64_t>(), bucket.at(1).get<std::uint64_t>());
   return histogram;
 }
 
 Json to_json(const LoadOptions& options, const LoadResult& result) {
-  const auto per_request_us = [&](double seconds) { return result.received ? seconds * 1e6 / static_cast<double>(result.received) : 0; };
+  const auto per_request_us = [&](double seconds) {
+    return result.received ? seconds * 1e6 / static_cast<double>(result.received) : 0;
+  };
   return {{"schema", "agentnic.run/1"},
           {"transport", "udp"},
           {"loop", loop_name(options.loop)},
@@ -241,6 +267,7 @@ Json to_json(const LoadOptions& options, const LoadResult& result) {
           {"received", result.received},
           {"lost", result.lost},
           {"late_sends", result.late_sends},
+          {"missed", result.missed},
           {"unsent", result.unsent},
           {"damaged", result.damaged},
           {"stale", result.stale},

@@ -20,7 +20,7 @@ enum class Loop {
 };
 
 struct LoadOptions {
-  path::Address server;
+  path::Address server{};
   std::size_t size = 64;  ///< bytes of UDP payload
   Loop loop = Loop::Closed;
   path::Wait wait = path::Wait::Spin;
@@ -42,20 +42,23 @@ struct CpuUse {
 
 struct LoadResult {
   Histogram latency_ns;
-  double seconds = 0;               ///< the measured window
-  double offered_per_s = 0;         ///< Loop::Open: what was asked for; else what was sent
+  double seconds = 0;        ///< the measured window
+  double offered_per_s = 0;  ///< Loop::Open: what was asked for; else what was sent
   std::uint64_t sent = 0;
   std::uint64_t received = 0;
-  std::uint64_t lost = 0;           ///< no answer within kAnswerTimeout
-  std::uint64_t late_sends = 0;     ///< Loop::Open: left more than kLateSend after their time
-  std::uint64_t unsent = 0;         ///< refused by the kernel
-  std::uint64_t damaged = 0;        ///< came back with another content
-  std::uint64_t stale = 0;          ///< came back twice, or after it was given up
-  std::uint64_t dropped = 0;        ///< by the kernel at the client's socket
+  std::uint64_t lost = 0;        ///< no answer within kAnswerTimeout
+  std::uint64_t late_sends = 0;  ///< Loop::Open: left more than kLateSend after their time
+  std::uint64_t missed = 0;      ///< Loop::Open: their time came, and the run ended before they left
+  std::uint64_t unsent = 0;      ///< refused by the kernel
+  std::uint64_t damaged = 0;     ///< came back with another content
+  std::uint64_t stale = 0;       ///< came back twice, or after it was given up
+  std::uint64_t dropped = 0;     ///< by the kernel at the client's socket
   CpuUse cpu;
-  std::string invalid;              ///< why the run cannot be trusted, or empty
+  std::string invalid;  ///< why the run cannot be trusted, or empty
 
-  [[nodiscard]] double achieved_per_s() const { return seconds > 0 ? static_cast<double>(received) / seconds : 0; }
+  [[nodiscard]] double achieved_per_s() const {
+    return seconds > 0 ? static_cast<double>(received) / seconds : 0;
+  }
 };
 
 inline constexpr std::uint64_t kAnswerTimeoutNs = 100'000'000;
@@ -64,7 +67,8 @@ inline constexpr std::uint64_t kLateSendNs = 50'000;
 /// Runs to the end, or until stop_requested(), which is an error.
 Result<LoadResult> run_load(const LoadOptions& options);
 
-/// Schema agentnic.run/1 without argv. Units are in the key names; a percentile without samples enough is null.
+/// Schema agentnic.run/1 without argv. Units are in the key names; a percentile without samples enough is
+/// null.
 Json to_json(const LoadOptions& options, const LoadResult& result);
 
 /// The histogram as [[value, count], ...], and back.

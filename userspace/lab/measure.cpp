@@ -37,19 +37,29 @@ Bench make_bench(const Lab& lab) {
 Result<Json> measure(const Bench& bench, const RunSpec& spec) {
   const std::string port = std::to_string(spec.transport == "xsk" ? kXskPort : kKernelPort);
   const std::string wait = wait_name(spec.wait);
-  Argv serve = {bench.program, "serve", "--netns", bench.lab.server.netns, "--transport", spec.transport, "--wait", wait,
-                "--cpu", std::to_string(bench.server_cpu), "--json"};
+  Argv serve = {
+      bench.program, "serve", "--netns", bench.lab.server.netns,           "--transport", spec.transport,
+      "--wait",      wait,    "--cpu",   std::to_string(bench.server_cpu), "--json"};
   if (spec.transport == "xsk") {
     serve.insert(serve.end(), {"--iface", bench.lab.server.ifname});
   } else {
     serve.insert(serve.end(), {"--address", bench.lab.server.ipv4, "--port", port});
   }
-  const Argv run = {bench.program, "run", "--netns", bench.lab.client.netns, "--server", bench.lab.server.ipv4, "--port", port, "--size",
-                    std::to_string(spec.size), "--wait", wait, "--loop", "closed", "--warmup", fmt::format("{}", spec.warmup_s),
-                    "--duration", fmt::format("{}", spec.duration_s), "--cpu", std::to_string(bench.client_cpu), "--json"};
+  const Argv run = {bench.program, "run",
+                    "--netns",     bench.lab.client.netns,
+                    "--server",    bench.lab.server.ipv4,
+                    "--port",      port,
+                    "--size",      std::to_string(spec.size),
+                    "--wait",      wait,
+                    "--loop",      "closed",
+                    "--warmup",    fmt::format("{}", spec.warmup_s),
+                    "--duration",  fmt::format("{}", spec.duration_s),
+                    "--cpu",       std::to_string(bench.client_cpu),
+                    "--json"};
   Child server = ANIC_TRY(Child::start(serve));
   ANIC_TRY(server.read_line(kAnswerMs));  // it is ready
-  const std::string client_output = ANIC_TRY(run_program(run, kAnswerMs + static_cast<int>((spec.duration_s + spec.warmup_s) * 1000)));
+  const std::string client_output =
+      ANIC_TRY(run_program(run, kAnswerMs + static_cast<int>((spec.duration_s + spec.warmup_s) * 1000)));
   server.ask_to_stop();
   const auto server_outcome = ANIC_TRY(server.wait(kAnswerMs));
   if (stop_requested()) return fail(Exit::Failed, "stopped");
@@ -59,8 +69,9 @@ Result<Json> measure(const Bench& bench, const RunSpec& spec) {
 
 Result<Json> attach_policy(const Bench& bench, const std::string& policy_file) {
   const std::string load = std::filesystem::path(bench.program).parent_path() / "agentnic-load";
-  const std::string output = ANIC_TRY(run_program(
-      {load, "attach", bench.lab.server.ifname, "--netns", bench.lab.server.netns, "--policy", policy_file, "--json"}));
+  const std::string output =
+      ANIC_TRY(run_program({load, "attach", bench.lab.server.ifname, "--netns", bench.lab.server.netns,
+                            "--policy", policy_file, "--json"}));
   return parse_output(output, "agentnic-load attach");
 }
 
@@ -71,7 +82,9 @@ Spread spread(std::vector<double> values) {
   return {median, values.front(), values.back()};
 }
 
-Json to_json(const Spread& spread) { return {{"median", spread.median}, {"low", spread.low}, {"high", spread.high}}; }
+Json to_json(const Spread& spread) {
+  return {{"median", spread.median}, {"low", spread.low}, {"high", spread.high}};
+}
 
 Progress::Progress(std::size_t steps) : steps_(steps), on_terminal_(::isatty(STDERR_FILENO) == 1) {}
 

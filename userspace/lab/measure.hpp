@@ -22,7 +22,7 @@ inline constexpr std::uint16_t kKernelPort = 9000;
 inline constexpr std::uint16_t kXskPort = 9001;
 
 struct RunSpec {
-  std::string transport = "udp";  ///< of the server: udp or xsk; the client is always a kernel socket
+  std::string transport = "udp";       ///< of the server: udp or xsk; the client is always a kernel socket
   path::Wait wait = path::Wait::Spin;  ///< of both
   std::size_t size = 64;
   double duration_s = 0.6;

@@ -75,7 +75,8 @@ PacketBuilder& PacketBuilder::ipv4(std::size_t option_bytes, std::uint16_t fragm
   header.protocol = protocol;
   std::memcpy(&header.saddr, kIpv4, sizeof(kIpv4));
   put(at, header);
-  for (std::size_t i = 0; i < option_bytes; ++i) at[sizeof(iphdr) + i] = std::byte{1};  // no-operation, RFC 791
+  for (std::size_t i = 0; i < option_bytes; ++i)
+    at[sizeof(iphdr) + i] = std::byte{1};  // no-operation, RFC 791
   protocol_at_ = protocol == 0 ? ip_at_ + offsetof(iphdr, protocol) : 0;
   return *this;
 }
@@ -142,7 +143,8 @@ Frame PacketBuilder::build() const {
     put16(ip + offsetof(ipv6hdr, payload_len), static_cast<std::uint16_t>(ip_payload));
   } else {
     put16(ip + offsetof(iphdr, tot_len), static_cast<std::uint16_t>(ip_bytes_ + ip_payload));
-    put(ip + offsetof(iphdr, check), static_cast<std::uint16_t>(~checksum_fold(checksum_add(ip, ip_bytes_, 0))));
+    put(ip + offsetof(iphdr, check),
+        static_cast<std::uint16_t>(~checksum_fold(checksum_add(ip, ip_bytes_, 0))));
   }
   if (l4_ != IPPROTO_UDP) return frame;
   std::byte* udp = frame.data() + l4_at_;

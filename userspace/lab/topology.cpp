@@ -17,7 +17,9 @@ namespace {
 
 constexpr const char* kNamedDir = "/run/netns";
 
-bool exists(const Host& host) { return ::access(fmt::format("{}/{}", kNamedDir, host.netns).c_str(), F_OK) == 0; }
+bool exists(const Host& host) {
+  return ::access(fmt::format("{}/{}", kNamedDir, host.netns).c_str(), F_OK) == 0;
+}
 
 Status ip(const Argv& words) {
   Argv argv = {"ip"};
@@ -35,7 +37,9 @@ Status inside(const Host& host, const Argv& words) {
 
 Status set_up(const Host& host, const Host& peer) {
   // Before the interface is up: no router solicitation or duplicate address detection leaves it.
-  for (const char* knob : {"accept_ra=0", "accept_dad=0", "dad_transmits=0", "router_solicitations=0"}) {
+  // No link-local address, and group reports at once instead of over the next seconds.
+  for (const char* knob : {"accept_ra=0", "accept_dad=0", "dad_transmits=0", "router_solicitations=0",
+                           "addr_gen_mode=1", "mldv2_unsolicited_report_interval=1"}) {
     ANIC_TRY(inside(host, {"sysctl", "-qw", fmt::format("net.ipv6.conf.{}.{}", host.ifname, knob)}));
   }
   ANIC_TRY(inside(host, {"ethtool", "-K", host.ifname, "tx", "off"}));
@@ -44,7 +48,8 @@ Status set_up(const Host& host, const Host& peer) {
   ANIC_TRY(ip({"-n", host.netns, "addr", "add", host.ipv6 + "/64", "dev", host.ifname, "nodad"}));
   ANIC_TRY(ip({"-n", host.netns, "link", "set", host.ifname, "up"}));
   for (const auto& address : {peer.ipv4, peer.ipv6}) {
-    ANIC_TRY(ip({"-n", host.netns, "neigh", "replace", address, "lladdr", peer.mac, "dev", host.ifname, "nud", "permanent"}));
+    ANIC_TRY(ip({"-n", host.netns, "neigh", "replace", address, "lladdr", peer.mac, "dev", host.ifname, "nud",
+                 "permanent"}));
   }
   return {};
 }
@@ -52,9 +57,30 @@ Status set_up(const Host& host, const Host& peer) {
 Status build(const Lab& lab) {
   ANIC_TRY(ip({"netns", "add", lab.client.netns}));
   ANIC_TRY(ip({"netns", "add", lab.server.netns}));
-  ANIC_TRY(ip({"-n", lab.client.netns, "link", "add", lab.client.ifname, "address", lab.client.mac, "numrxqueues", "1", "numtxqueues", "1",
-               "type", "veth", "peer", "name", lab.server.ifname, "address", lab.server.mac, "numrxqueues", "1", "numtxqueues", "1",
-               "netns", lab.server.netns}));
+  ANIC_TRY(ip({"-n",
+               lab.client.netns,
+               "link",
+               "add",
+               lab.client.ifname,
+               "address",
+               lab.client.mac,
+               "numrxqueues",
+               "1",
+               "numtxqueues",
+               "1",
+               "type",
+               "veth",
+               "peer",
+               "name",
+               lab.server.ifname,
+               "address",
+               lab.server.mac,
+               "numrxqueues",
+               "1",
+               "numtxqueues",
+               "1",
+               "netns",
+               lab.server.netns}));
   ANIC_TRY(set_up(lab.client, lab.server));
   return set_up(lab.server, lab.client);
 }
@@ -87,8 +113,10 @@ Status private_mounts() {
   const std::string hint = "this takes CAP_SYS_ADMIN: run as root";
   if (::unshare(CLONE_NEWNS) != 0) return fail_errno(errno, what, hint);
   if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return fail_errno(errno, what, hint);
-  if (::mkdir(kNamedDir, 0755) != 0 && errno != EEXIST) return fail_errno(errno, std::string("make ") + kNamedDir);
-  if (::mount("tmpfs", kNamedDir, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755") != 0) return fail_errno(errno, what, hint);
+  if (::mkdir(kNamedDir, 0755) != 0 && errno != EEXIST)
+    return fail_errno(errno, std::string("make ") + kNamedDir);
+  if (::mount("tmpfs", kNamedDir, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755") != 0)
+    return fail_errno(errno, what, hint);
   if (::mount("bpf", kern::kBpffs, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0) {
     return fail_errno(errno, fmt::format("mount a bpffs at {}", kern::kBpffs), hint);
   }

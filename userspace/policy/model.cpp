@@ -9,7 +9,7 @@ namespace agentnic::policy {
 namespace {
 
 constexpr std::array<std::string_view, ANIC_CLASS__MAX> kClassNames = {"?",   "control",   "default",
-                                                                      "rpc", "retrieval", "bulk"};
+                                                                       "rpc", "retrieval", "bulk"};
 constexpr std::array<std::string_view, ANIC_PATH__MAX> kPathNames = {"?", "kernel", "xsk"};
 
 }  // namespace

@@ -37,6 +37,12 @@ std::string json_text(std::string_view text) {
   return Json(text).dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
+/// A JSON pointer for a message: control characters in keys stay out of terminals.
+std::string printable(const std::string& where) {
+  const std::string text = json_text(where);
+  return where.empty() ? "/" : text.substr(1, text.size() - 2);
+}
+
 /// Watches the parser for what nlohmann::json lets pass: a key that stands twice, and nesting without end.
 class Watcher {
  public:
@@ -103,11 +109,14 @@ class Watcher {
 /// One JSON object whose keys are taken one by one; what is left at the end is unknown.
 class ObjectReader {
  public:
-  ObjectReader(const Json& json, Pointer at, std::span<const std::string_view> known) : json_(json), at_(std::move(at)) {
-    if (!json.is_object()) throw Fault{at_.to_string(), fmt::format("an object belongs here, not {}", json.type_name()), ""};
+  ObjectReader(const Json& json, Pointer at, std::span<const std::string_view> known)
+      : json_(json), at_(std::move(at)) {
+    if (!json.is_object())
+      throw Fault{at_.to_string(), fmt::format("an object belongs here, not {}", json.type_name()), ""};
     for (const auto& [key, value] : json.items()) {
       if (std::ranges::find(known, key) == known.end()) {
-        throw Fault{(at_ / key).to_string(), "unknown key", fmt::format("known here: {}", fmt::join(known, ", "))};
+        throw Fault{(at_ / key).to_string(), "unknown key",
+                    fmt::format("known here: {}", fmt::join(known, ", "))};
       }
     }
   }
@@ -116,29 +125,35 @@ class ObjectReader {
 
   const Json& need(const char* key) const {
     const auto found = json_.find(key);
-    if (found == json_.end()) throw Fault{at_.to_string(), fmt::format("the key {} is missing", json_text(key)), ""};
+    if (found == json_.end())
+      throw Fault{at_.to_string(), fmt::format("the key {} is missing", json_text(key)), ""};
     return *found;
   }
 
   std::string text(const char* key) const {
     const Json& value = need(key);
-    if (!value.is_string()) throw Fault{at(key).to_string(), fmt::format("a string belongs here, not {}", value.type_name()), ""};
+    if (!value.is_string())
+      throw Fault{at(key).to_string(), fmt::format("a string belongs here, not {}", value.type_name()), ""};
     return value.get<std::string>();
   }
 
   std::int64_t integer(const char* key, std::int64_t low, std::int64_t high) const {
     const Json& value = need(key);
-    const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= static_cast<std::uint64_t>(high)
-                                                 : value.is_number_integer();
+    const bool fits = value.is_number_unsigned()
+                          ? value.get<std::uint64_t>() <= static_cast<std::uint64_t>(high)
+                          : value.is_number_integer();
     if (!fits || value.get<std::int64_t>() < low || value.get<std::int64_t>() > high) {
-      throw Fault{at(key).to_string(), fmt::format("{} is not a whole number from {} to {}", value.dump(), low, high), ""};
+      throw Fault{at(key).to_string(),
+                  fmt::format("{} is not a whole number from {} to {}", value.dump(), low, high), ""};
     }
     return value.get<std::int64_t>();
   }
 
   std::string name(const char* key) const {
     const std::string value = text(key);
-    const auto good = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.'; };
+    const auto good = [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    };
     if (value.empty() || value.size() >= ANIC_NAME_LEN || !std::ranges::all_of(value, good)) {
       throw Fault{at(key).to_string(), fmt::format("{} is not a name", json_text(value)),
                   fmt::format("1 to {} of a-z 0-9 - _ .", ANIC_NAME_LEN - 1)};
@@ -158,7 +173,8 @@ class ObjectReader {
 
   const Json& list(const char* key) const {
     const Json& value = need(key);
-    if (!value.is_array()) throw Fault{at(key).to_string(), fmt::format("an array belongs here, not {}", value.type_name()), ""};
+    if (!value.is_array())
+      throw Fault{at(key).to_string(), fmt::format("an array belongs here, not {}", value.type_name()), ""};
     return value;
   }
 
@@ -241,7 +257,8 @@ Policy read_policy(const Json& json) {
     unique.port(service.protocol, service.port, at / "port");
   }
   const std::string canonical = json.dump();
-  crypto_hash_sha256(policy.digest.data(), reinterpret_cast<const unsigned char*>(canonical.data()), canonical.size());
+  crypto_hash_sha256(policy.digest.data(), reinterpret_cast<const unsigned char*>(canonical.data()),
+                     canonical.size());
   return policy;
 }
 
@@ -256,7 +273,8 @@ std::string plain(const Json::parse_error& error) {
 
 Result<Policy> parse(std::string_view text, const std::string& name) {
   const auto report = [&](const Fault& fault) {
-    return fail(Exit::BadInput, fmt::format("{}: {}: {}", name, fault.where.empty() ? "/" : fault.where, fault.reason), fault.hint);
+    return fail(Exit::BadInput, fmt::format("{}: {}: {}", name, printable(fault.where), fault.reason),
+                fault.hint);
   };
   try {
     Watcher watcher;

@@ -67,7 +67,8 @@ Result<int> up(const Options& options) {
   ANIC_TRY(lab::lab_up(lab));
   std::cout << fmt::format("lab {} is up\n", options.name);
   for (const auto* host : {&lab.client, &lab.server}) {
-    std::cout << fmt::format("  netns {:<18} {}  {}  {}\n", host->netns, host->ifname, host->ipv4, host->ipv6);
+    std::cout << fmt::format("  netns {:<18} {}  {}  {}\n", host->netns, host->ifname, host->ipv4,
+                             host->ipv6);
   }
   return 0;
 }
@@ -88,22 +89,30 @@ Status prepare(const Options& options) {
 /// Tells whoever started this that requests may come.
 void announce(const Options& options, const std::string& obtained) {
   if (options.json) {
-    std::cout << Json{{"schema", "agentnic.serve/1"}, {"ready", true}, {"transport", options.transport}, {"obtained", obtained}}.dump() << std::endl;
+    std::cout << Json{{"schema", "agentnic.serve/1"},
+                      {"ready", true},
+                      {"transport", options.transport},
+                      {"obtained", obtained}}
+                     .dump()
+              << std::endl;
   } else {
-    std::cout << fmt::format("serving {} ({}), {}; Ctrl-C ends it", options.transport, obtained, options.wait) << std::endl;
+    std::cout << fmt::format("serving {} ({}), {}; Ctrl-C ends it", options.transport, obtained, options.wait)
+              << std::endl;
   }
 }
 
 Json served(const Options& options, const std::string& obtained, const path::EchoCounters& counters) {
-  return {{"schema", "agentnic.serve/1"}, {"argv", options.argv},         {"transport", options.transport}, {"wait", options.wait},
-          {"obtained", obtained},         {"echoed", counters.packets}, {"failed", counters.failed}};
+  return {{"schema", "agentnic.serve/1"}, {"argv", options.argv}, {"transport", options.transport},
+          {"wait", options.wait},         {"obtained", obtained}, {"echoed", counters.packets},
+          {"failed", counters.failed}};
 }
 
 Result<int> finish(const Options& options, const Json& json) {
   if (options.json) {
     std::cout << json.dump() << '\n';
   } else {
-    std::cout << fmt::format("echoed {}, failed {}\n", json.at("echoed").get<std::uint64_t>(), json.at("failed").get<std::uint64_t>());
+    std::cout << fmt::format("echoed {}, failed {}\n", json.at("echoed").get<std::uint64_t>(),
+                             json.at("failed").get<std::uint64_t>());
   }
   return 0;
 }
@@ -119,13 +128,17 @@ Result<int> serve_udp(const Options& options, const kern::NetNs& netns) {
 }
 
 Result<int> serve_xsk(const Options& options, const kern::NetNs& netns) {
-  if (options.ifname.empty()) return fail(Exit::BadInput, "serve: which interface?", "--transport xsk needs --iface");
+  if (options.ifname.empty())
+    return fail(Exit::BadInput, "serve: which interface?", "--transport xsk needs --iface");
   ANIC_TRY(netns.run([&] { return kern::find_interface(options.ifname); }));
   ANIC_TRY(kern::need_privileges("serve xsk"));
   // The pin is opened out here: it may not be visible from inside.
   const UniqueFd xsks = ANIC_TRY(kern::open_xsks(netns, options.ifname));
   auto socket = ANIC_TRY(netns.run([&] {
-    return path::XskSocket::open({.ifname = options.ifname, .queue = options.queue, .bind = kBinds.at(options.bind), .xsks_map_fd = xsks.get()});
+    return path::XskSocket::open({.ifname = options.ifname,
+                                  .queue = options.queue,
+                                  .bind = kBinds.at(options.bind),
+                                  .xsks_map_fd = xsks.get()});
   }));
   const std::string obtained = socket.zero_copy() ? "zerocopy" : "copy";
   announce(options, obtained);
@@ -167,18 +180,23 @@ Result<int> run(const Options& options) {
   if (options.json) {
     std::cout << json.dump() << '\n';
   } else {
-    std::cout << fmt::format("{} B, {} loop, {}: p50 {} us, p99 {} us, p99.9 {} us, {:.0f} answers/s of {:.0f} asked, {} lost, CPU {:.0f} %{}\n", options.size,
-                             options.loop, options.wait, microseconds(json, "p50_ns"), microseconds(json, "p99_ns"), microseconds(json, "p999_ns"),
-                             result.achieved_per_s(), result.offered_per_s, result.lost, json.at("cpu_machine_pct").get<double>(),
-                             result.invalid.empty() ? "" : "; NOT VALID: " + result.invalid);
+    std::cout << fmt::format(
+        "{} B, {} loop, {}: p50 {} us, p99 {} us, p99.9 {} us, {:.0f} answers/s of {:.0f} asked, {} lost, "
+        "CPU {:.0f} %{}\n",
+        options.size, options.loop, options.wait, microseconds(json, "p50_ns"), microseconds(json, "p99_ns"),
+        microseconds(json, "p999_ns"), result.achieved_per_s(), result.offered_per_s, result.lost,
+        json.at("cpu_machine_pct").get<double>(),
+        result.invalid.empty() ? "" : "; NOT VALID: " + result.invalid);
   }
   return static_cast<int>(result.invalid.empty() ? Exit::Done : Exit::Failed);
 }
 
 Result<int> experiment(const Options& options) {
   ANIC_TRY(kern::need_privileges("experiment " + options.experiment));
-  const Json result = ANIC_TRY(lab::run_first_light(
-      {.policy_file = options.policy, .repeats = options.repeats, .duration_s = options.repeat_s, .argv = options.argv}));
+  const Json result = ANIC_TRY(lab::run_first_light({.policy_file = options.policy,
+                                                     .repeats = options.repeats,
+                                                     .duration_s = options.repeat_s,
+                                                     .argv = options.argv}));
   const std::string path = ANIC_TRY(lab::save_result(result, options.out));
   if (options.json) {
     cli::print_json(result);
@@ -198,7 +216,8 @@ Result<int> report(const Options& options) {
 
 Result<int> compare(const Options& options) {
   if (options.list) {
-    for (const auto& benchmark : lab::benchmarks()) std::cout << fmt::format("{:<24} {}\n", benchmark.id, benchmark.what);
+    for (const auto& benchmark : lab::benchmarks())
+      std::cout << fmt::format("{:<24} {}\n", benchmark.id, benchmark.what);
     return 0;
   }
   ANIC_TRY(kern::need_privileges("compare"));
@@ -208,7 +227,9 @@ Result<int> compare(const Options& options) {
     cli::print_json(list);
   } else {
     std::cout << lab::benchmark_table(list);
-    for (const Json& one : list) std::cout << fmt::format("  {}: {}\n", one.at("id").get<std::string>(), one.at("note").get<std::string>());
+    for (const Json& one : list)
+      std::cout << fmt::format("  {}: {}\n", one.at("id").get<std::string>(),
+                               one.at("note").get<std::string>());
   }
   return 0;
 }
@@ -217,16 +238,22 @@ Result<int> compare(const Options& options) {
 
 int main(int argc, char** argv) {
   kern::capture_libbpf_log(false);
-  cli::Program program("agentnic-bench", "The lab: two namespaces, servers and clients, experiments and benchmarks.");
+  cli::Program program("agentnic-bench",
+                       "The lab: two namespaces, servers and clients, experiments and benchmarks.");
   Options options;
   options.argv.assign(argv, argv + argc);
 
-  auto* lab_command = program.command("lab", "make or remove two network namespaces joined by a veth pair", nullptr);
-  for (auto* command : {program.command(lab_command, "up", "make them; whatever is left of them is removed first", [&] { return up(options); }),
-                        program.command(lab_command, "down", "remove them; safe to repeat", [&] { return down(options); })}) {
+  auto* lab_command =
+      program.command("lab", "make or remove two network namespaces joined by a veth pair", nullptr);
+  for (auto* command :
+       {program.command(lab_command, "up", "make them; whatever is left of them is removed first",
+                        [&] { return up(options); }),
+        program.command(lab_command, "down", "remove them; safe to repeat", [&] { return down(options); })}) {
     command->add_option("--name", options.name, "the namespaces are NAME-client and NAME-server")
         ->check([](const std::string& name) {
-          const bool good = !name.empty() && name.size() < 64 && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+          const bool good =
+              !name.empty() && name.size() < 64 &&
+              name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
           return good ? std::string() : "a name of a-z 0-9 - belongs here";
         })
         ->capture_default_str();
@@ -234,42 +261,79 @@ int main(int argc, char** argv) {
 
   const auto endpoint = [&](CLI::App* command) {
     command->add_option("--netns", options.netns, "network namespace");
-    command->add_option("--wait", options.wait, "how to wait for a packet: block or spin")->check(CLI::IsMember(kWaits))->capture_default_str();
-    command->add_option("--port", options.port, "UDP port")->check(CLI::Range(1, 65535))->capture_default_str();
+    command->add_option("--wait", options.wait, "how to wait for a packet: block or spin")
+        ->check(CLI::IsMember(kWaits))
+        ->capture_default_str();
+    command->add_option("--port", options.port, "UDP port")
+        ->check(CLI::Range(1, 65535))
+        ->capture_default_str();
     command->add_option("--cpu", options.cpu, "stay on this CPU")->check(CLI::Range(0, 4095));
     command->add_flag("--json", options.json, "print JSON, a line each; units are in the key names");
   };
-  auto* serve_command = program.command("serve", "echo UDP until Ctrl-C, over a kernel socket or AF_XDP", [&] { return serve(options); });
+  auto* serve_command = program.command("serve", "echo UDP until Ctrl-C, over a kernel socket or AF_XDP",
+                                        [&] { return serve(options); });
   endpoint(serve_command);
-  serve_command->add_option("--transport", options.transport, "udp or xsk")->check(CLI::IsMember({"udp", "xsk"}))->capture_default_str();
+  serve_command->add_option("--transport", options.transport, "udp or xsk")
+      ->check(CLI::IsMember({"udp", "xsk"}))
+      ->capture_default_str();
   serve_command->add_option("--address", options.address, "udp: local address")->capture_default_str();
-  serve_command->add_option("--iface", options.ifname, "xsk: interface to which agentnic is attached; its policy says which ports");
-  serve_command->add_option("--queue", options.queue, "xsk: receive queue")->check(CLI::Range(0, ANIC_QUEUES_MAX - 1))->capture_default_str();
-  serve_command->add_option("--bind", options.bind, "xsk: auto, copy or zerocopy")->check(CLI::IsMember(kBinds))->capture_default_str();
+  serve_command->add_option("--iface", options.ifname,
+                            "xsk: interface to which agentnic is attached; its policy says which ports");
+  serve_command->add_option("--queue", options.queue, "xsk: receive queue")
+      ->check(CLI::Range(0, ANIC_QUEUES_MAX - 1))
+      ->capture_default_str();
+  serve_command->add_option("--bind", options.bind, "xsk: auto, copy or zerocopy")
+      ->check(CLI::IsMember(kBinds))
+      ->capture_default_str();
 
-  auto* run_command = program.command("run", "ask an echo server and keep time", [&] { return run(options); });
+  auto* run_command =
+      program.command("run", "ask an echo server and keep time", [&] { return run(options); });
   endpoint(run_command);
   run_command->add_option("--server", options.server, "its address")->required();
-  run_command->add_option("--size", options.size, "bytes of UDP payload")->check(CLI::Range(lab::kMinSize, lab::kMaxSize))->capture_default_str();
-  run_command->add_option("--loop", options.loop, "closed: one outstanding; open: at a fixed rate, latency from the intended send")
+  run_command->add_option("--size", options.size, "bytes of UDP payload")
+      ->check(CLI::Range(lab::kMinSize, lab::kMaxSize))
+      ->capture_default_str();
+  run_command
+      ->add_option("--loop", options.loop,
+                   "closed: one outstanding; open: at a fixed rate, latency from the intended send")
       ->check(CLI::IsMember(kLoops))
       ->capture_default_str();
-  run_command->add_option("--rate", options.rate_per_s, "open loop: requests per second")->check(CLI::Range(1.0, 1e8));
-  run_command->add_option("--warmup", options.warmup_s, "seconds before the measured ones")->check(CLI::Range(0.0, 60.0))->capture_default_str();
-  run_command->add_option("--duration", options.duration_s, "seconds to measure")->check(CLI::Range(0.01, 3600.0))->capture_default_str();
+  run_command->add_option("--rate", options.rate_per_s, "open loop: requests per second")
+      ->check(CLI::Range(1.0, 1e8));
+  run_command->add_option("--warmup", options.warmup_s, "seconds before the measured ones")
+      ->check(CLI::Range(0.0, 60.0))
+      ->capture_default_str();
+  run_command->add_option("--duration", options.duration_s, "seconds to measure")
+      ->check(CLI::Range(0.01, 3600.0))
+      ->capture_default_str();
 
-  auto* experiment_command = program.command("experiment", "run an experiment in a lab of its own; nothing is left of it", [&] { return experiment(options); });
-  experiment_command->add_option("NAME", options.experiment, "first-light: kernel UDP and AF_XDP side by side")->required()->check(CLI::IsMember({"first-light"}));
-  experiment_command->add_option("--policy", options.policy, "policy file")->required()->check(CLI::ExistingFile);
-  experiment_command->add_option("--out", options.out, "folder for local-<time>.json and latest.json")->required();
-  experiment_command->add_option("--repeats", options.repeats, "of each row, by turns")->check(CLI::Range(1, 1000))->capture_default_str();
-  experiment_command->add_option("--duration", options.repeat_s, "seconds to measure in each")->check(CLI::Range(0.01, 3600.0))->capture_default_str();
+  auto* experiment_command =
+      program.command("experiment", "run an experiment in a lab of its own; nothing is left of it",
+                      [&] { return experiment(options); });
+  experiment_command
+      ->add_option("NAME", options.experiment, "first-light: kernel UDP and AF_XDP side by side")
+      ->required()
+      ->check(CLI::IsMember({"first-light"}));
+  experiment_command->add_option("--policy", options.policy, "policy file")
+      ->required()
+      ->check(CLI::ExistingFile);
+  experiment_command->add_option("--out", options.out, "folder for local-<time>.json and latest.json")
+      ->required();
+  experiment_command->add_option("--repeats", options.repeats, "of each row, by turns")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  experiment_command->add_option("--duration", options.repeat_s, "seconds to measure in each")
+      ->check(CLI::Range(0.01, 3600.0))
+      ->capture_default_str();
   experiment_command->add_flag("--json", options.json, "print the result instead of its table");
 
-  auto* report_command = program.command("report", "print the table of a result file", [&] { return report(options); });
+  auto* report_command =
+      program.command("report", "print the table of a result file", [&] { return report(options); });
   report_command->add_option("FILE", options.file, "a file that an experiment wrote")->required();
 
-  auto* compare_command = program.command("compare", "run benchmarks, each beside a peer; nothing is left of them", [&] { return compare(options); });
+  auto* compare_command =
+      program.command("compare", "run benchmarks, each beside a peer; nothing is left of them",
+                      [&] { return compare(options); });
   compare_command->add_option("ID", options.ids, "which; all when none is named");
   compare_command->add_option("--out", options.out, "write the list to this file too");
   compare_command->add_flag("--list", options.list, "say which there are");

@@ -17,11 +17,13 @@ Program::Program(const std::string& name, const std::string& purpose) : app_(pur
   app_.get_formatter()->column_width(36);
 }
 
-CLI::App* Program::command(const std::string& name, const std::string& purpose, std::function<Result<int>()> run) {
+CLI::App* Program::command(const std::string& name, const std::string& purpose,
+                           std::function<Result<int>()> run) {
   return command(&app_, name, purpose, std::move(run));
 }
 
-CLI::App* Program::command(CLI::App* parent, const std::string& name, const std::string& purpose, std::function<Result<int>()> run) {
+CLI::App* Program::command(CLI::App* parent, const std::string& name, const std::string& purpose,
+                           std::function<Result<int>()> run) {
   CLI::App* made = parent->add_subcommand(name, purpose);
   if (run) {
     made->callback([this, run = std::move(run)] { run_ = run; });
@@ -46,6 +48,8 @@ int Program::main(int argc, char** argv) {
   return static_cast<int>(status.error().exit);
 }
 
-void print_json(const Json& json) { std::cout << json.dump(2, ' ', false, Json::error_handler_t::replace) << '\n'; }
+void print_json(const Json& json) {
+  std::cout << json.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
+}
 
 }  // namespace agentnic::cli

@@ -20,10 +20,12 @@ class Program final {
   Program(const std::string& name, const std::string& purpose);
 
   CLI::App& app() { return app_; }
-  /// Adds a subcommand; `run` is called once the command line is known to be good, and returns the exit status.
+  /// Adds a subcommand; `run` is called once the command line is known to be good, and returns the exit
+  /// status.
   CLI::App* command(const std::string& name, const std::string& purpose, std::function<Result<int>()> run);
   /// The same under another subcommand.
-  CLI::App* command(CLI::App* parent, const std::string& name, const std::string& purpose, std::function<Result<int>()> run);
+  CLI::App* command(CLI::App* parent, const std::string& name, const std::string& purpose,
+                    std::function<Result<int>()> run);
 
   int main(int argc, char** argv);
 

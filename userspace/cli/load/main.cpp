@@ -44,7 +44,10 @@ const std::map<std::string, kern::ModeRequest> kModes = {{"auto", kern::ModeRequ
 Result<int> check(const Options& options) {
   const policy::Policy policy = ANIC_TRY(policy::load(options.policy));
   if (options.json) {
-    Json json = {{"schema", "agentnic.check/1"}, {"file", options.policy}, {"valid", true}, {"policy", cli::to_json(policy)}};
+    Json json = {{"schema", "agentnic.check/1"},
+                 {"file", options.policy},
+                 {"valid", true},
+                 {"policy", cli::to_json(policy)}};
     json["map_memory_bytes"] = kern::Object::memory_bytes(kern::possible_cpus());
     cli::print_json(json);
   } else {
@@ -56,7 +59,8 @@ Result<int> check(const Options& options) {
   return 0;
 }
 
-Result<int> forecast(const Options& options, const kern::NetNs& netns, const policy::Policy& policy, const kern::AttachOptions& wanted) {
+Result<int> forecast(const Options& options, const kern::NetNs& netns, const policy::Policy& policy,
+                     const kern::AttachOptions& wanted) {
   const auto plan = ANIC_TRY(kern::forecast_attach(netns, options.ifname, policy, wanted));
   std::vector<std::string> modes;
   for (const auto mode : plan.plan.modes) modes.push_back(kern::mode_name(mode));
@@ -74,11 +78,11 @@ Result<int> forecast(const Options& options, const kern::NetNs& netns, const pol
                      {"policy", cli::to_json(policy)}});
     return 0;
   }
-  std::cout << fmt::format("would attach to {}{} (driver {}, {} receive queues); nothing was changed\n", options.ifname, netns.suffix(),
-                           plan.interface.driver, plan.interface.rx_queues)
+  std::cout << fmt::format("would attach to {}{} (driver {}, {} receive queues); nothing was changed\n",
+                           options.ifname, netns.suffix(), plan.interface.driver, plan.interface.rx_queues)
             << fmt::format("  modes    {}: {}\n", fmt::join(modes, ", then "), plan.plan.why)
-            << fmt::format("  pins     {}\n", plan.pins) << fmt::format("  memory   {} KiB of maps\n", plan.memory_bytes / 1024)
-            << cli::to_text(policy);
+            << fmt::format("  pins     {}\n", plan.pins)
+            << fmt::format("  memory   {} KiB of maps\n", plan.memory_bytes / 1024) << cli::to_text(policy);
   return 0;
 }
 
@@ -101,8 +105,9 @@ Result<int> attach(const Options& options) {
                      {"policy", cli::to_json(policy)}});
     return 0;
   }
-  std::cout << fmt::format("{} to {}{}: {}, {}, policy {}\n", report.already ? "already attached" : "attached", options.ifname,
-                           netns.suffix(), kern::mode_name(report.mode), kern::hook_name(report.hook), policy.name);
+  std::cout << fmt::format("{} to {}{}: {}, {}, policy {}\n",
+                           report.already ? "already attached" : "attached", options.ifname, netns.suffix(),
+                           kern::mode_name(report.mode), kern::hook_name(report.hook), policy.name);
   if (!report.why.empty()) std::cout << fmt::format("  why: {}\n", report.why);
   for (const auto& note : report.notes) std::cout << "  " << note << '\n';
   return 0;
@@ -119,7 +124,8 @@ Result<int> detach_all(const Options& options) {
       continue;
     }
     gone.push_back({{"interface", dir.ifname}, {"netns_inode", dir.netns_inode}});
-    if (!options.json) std::cout << fmt::format("detached from {} (netns inode {})\n", dir.ifname, dir.netns_inode);
+    if (!options.json)
+      std::cout << fmt::format("detached from {} (netns inode {})\n", dir.ifname, dir.netns_inode);
   }
   if (first_error) return fail(*first_error);
   if (options.json) cli::print_json({{"schema", "agentnic.detach/1"}, {"detached", gone}});
@@ -129,7 +135,8 @@ Result<int> detach_all(const Options& options) {
 
 Result<int> detach(const Options& options) {
   if (options.all) return detach_all(options);
-  if (options.ifname.empty()) return fail(Exit::BadInput, "detach: which interface?", "give its name, or --all");
+  if (options.ifname.empty())
+    return fail(Exit::BadInput, "detach: which interface?", "give its name, or --all");
   const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
   ANIC_TRY(kern::need_privileges("detach from " + options.ifname));
   const auto instance = kern::find_instance(netns, options.ifname);
@@ -137,14 +144,16 @@ Result<int> detach(const Options& options) {
   if (instance) {
     was_there = ANIC_TRY(kern::detach_instance(instance->dir));
   } else {
-    ANIC_TRY(netns.run([&] { return kern::find_interface(options.ifname); }));  // a name that nobody knows is bad input
+    ANIC_TRY(netns.run(
+        [&] { return kern::find_interface(options.ifname); }));  // a name that nobody knows is bad input
   }
   if (options.json) {
     Json gone = Json::array();
     if (was_there) gone.push_back({{"interface", options.ifname}, {"netns_inode", netns.inode()}});
     cli::print_json({{"schema", "agentnic.detach/1"}, {"detached", gone}});
   } else {
-    std::cout << fmt::format("{} {}{}\n", was_there ? "detached from" : "nothing attached to", options.ifname, netns.suffix());
+    std::cout << fmt::format("{} {}{}\n", was_there ? "detached from" : "nothing attached to", options.ifname,
+                             netns.suffix());
   }
   return 0;
 }
@@ -158,7 +167,8 @@ Result<std::vector<kern::InstanceStatus>> selected(const Options& options, const
     auto one = kern::find_instance(netns, options.ifname);
     if (!one) {
       ANIC_TRY(netns.run([&] { return kern::find_interface(options.ifname); }));
-      return fail(Exit::Failed, fmt::format("{} {}: agentnic is not attached to it", verb, options.ifname + netns.suffix()),
+      return fail(Exit::Failed,
+                  fmt::format("{} {}: agentnic is not attached to it", verb, options.ifname + netns.suffix()),
                   fmt::format("agentnic-load attach {} --policy FILE", options.ifname));
     }
     found.push_back(std::move(*one));
@@ -183,12 +193,13 @@ Result<int> status(const Options& options) {
     for (const auto& instance : instances) std::cout << cli::to_text(instance);
     if (instances.empty()) std::cout << "nothing attached\n";
   }
-  const bool sound = std::ranges::all_of(instances, [](const auto& one) { return one.health == kern::Health::Attached; });
+  const bool sound =
+      std::ranges::all_of(instances, [](const auto& one) { return one.health == kern::Health::Attached; });
   return static_cast<int>(sound ? Exit::Done : Exit::Failed);
 }
 
-Result<int> stats_once(const Options& options, const std::vector<kern::InstanceStatus>& instances, std::vector<kern::Stats>& before,
-                       double seconds) {
+Result<int> stats_once(const Options& options, const std::vector<kern::InstanceStatus>& instances,
+                       std::vector<kern::Stats>& before, double seconds) {
   Json list = Json::array();
   for (std::size_t i = 0; i < instances.size(); ++i) {
     kern::Stats now = ANIC_TRY(kern::read_stats(instances[i]));
@@ -225,7 +236,8 @@ Result<int> stats(const Options& options) {
   while (!stop_requested()) {
     const auto next = last + static_cast<std::uint64_t>(options.interval_s * 1e9);
     while (!stop_requested() && monotonic_ns() < next) {
-      std::this_thread::sleep_for(std::chrono::nanoseconds(std::min<std::uint64_t>(next - monotonic_ns(), kStopCheckMs * 1'000'000ULL)));
+      std::this_thread::sleep_for(std::chrono::nanoseconds(
+          std::min<std::uint64_t>(next - monotonic_ns(), kStopCheckMs * 1'000'000ULL)));
     }
     if (stop_requested()) break;
     const std::uint64_t now = monotonic_ns();
@@ -240,9 +252,11 @@ Result<int> stats(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  cli::Program program("agentnic-load", "Puts agentnic on a network interface, takes it off, and says how it is.");
+  cli::Program program("agentnic-load",
+                       "Puts agentnic on a network interface, takes it off, and says how it is.");
   Options options;
-  program.app().add_flag_callback("-v", [] { kern::capture_libbpf_log(true); }, "print what libbpf and libxdp say");
+  program.app().add_flag_callback(
+      "-v", [] { kern::capture_libbpf_log(true); }, "print what libbpf and libxdp say");
   kern::capture_libbpf_log(false);
 
   const auto common = [&](CLI::App* command) {
@@ -255,25 +269,43 @@ int main(int argc, char** argv) {
     return common(command);
   };
 
-  auto* check_command = common(program.command("check", "validate a policy file; needs no privileges", [&] { return check(options); }));
+  auto* check_command = common(program.command("check", "validate a policy file; needs no privileges",
+                                               [&] { return check(options); }));
   check_command->add_option("FILE", options.policy, "policy")->required();
 
-  auto* attach_command = on_interface(program.command("attach", "attach to an interface; safe to repeat", [&] { return attach(options); }), true);
+  auto* attach_command = on_interface(
+      program.command("attach", "attach to an interface; safe to repeat", [&] { return attach(options); }),
+      true);
   attach_command->add_option("--policy", options.policy, "policy file")->required();
-  attach_command->add_option("--mode", options.mode, "auto, native, skb or tc")->check(CLI::IsMember(kModes))->capture_default_str();
-  attach_command->add_option("--require", options.require, "fail with 3 unless these were obtained: native, skb, tc, dispatcher")
+  attach_command->add_option("--mode", options.mode, "auto, native, skb or tc")
+      ->check(CLI::IsMember(kModes))
+      ->capture_default_str();
+  attach_command
+      ->add_option("--require", options.require,
+                   "fail with 3 unless these were obtained: native, skb, tc, dispatcher")
       ->delimiter(',')
-      ->check(CLI::IsMember(std::vector<std::string>(std::begin(kern::kRequireWords), std::end(kern::kRequireWords))));
+      ->check(CLI::IsMember(
+          std::vector<std::string>(std::begin(kern::kRequireWords), std::end(kern::kRequireWords))));
   attach_command->add_flag("--dry-run", options.dry_run, "say what would be done; needs no privileges");
 
-  auto* detach_command = on_interface(program.command("detach", "take everything off again; safe to repeat", [&] { return detach(options); }), false);
+  auto* detach_command = on_interface(
+      program.command("detach", "take everything off again; safe to repeat", [&] { return detach(options); }),
+      false);
   detach_command->add_flag("--all", options.all, "from every interface of every network namespace");
 
-  on_interface(program.command("status", "what is attached where, and what is wrong with it", [&] { return status(options); }), false);
+  on_interface(program.command("status", "what is attached where, and what is wrong with it",
+                               [&] { return status(options); }),
+               false);
 
-  auto* stats_command = on_interface(program.command("stats", "packets and bytes by reason, class and service", [&] { return stats(options); }), false);
-  stats_command->add_flag("--watch", options.watch, "again and again, with rates; one JSON line each with --json");
-  stats_command->add_option("--interval", options.interval_s, "seconds between two, with --watch")->check(CLI::Range(0.1, 3600.0))->capture_default_str();
+  auto* stats_command =
+      on_interface(program.command("stats", "packets and bytes by reason, class and service",
+                                   [&] { return stats(options); }),
+                   false);
+  stats_command->add_flag("--watch", options.watch,
+                          "again and again, with rates; one JSON line each with --json");
+  stats_command->add_option("--interval", options.interval_s, "seconds between two, with --watch")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
 
   return program.main(argc, argv);
 }

@@ -37,7 +37,9 @@ std::string digest(const kern::InstanceStatus& status) {
   return policy::digest_text(status.meta.policy_digest, ANIC_DIGEST_LEN);
 }
 
-std::string netns_name(const kern::InstanceStatus& status) { return status.netns ? status.netns->name() : ""; }
+std::string netns_name(const kern::InstanceStatus& status) {
+  return status.netns ? status.netns->name() : "";
+}
 
 struct Row {
   std::string name;
@@ -51,7 +53,8 @@ std::string table(const char* title, const std::vector<Row>& rows, bool rates, d
   for (const Row& row : rows) {
     text += fmt::format("  {:<24}{:>16}{:>18}", row.name, row.now.packets, row.now.bytes);
     if (rates) {
-      text += fmt::format("{:>14.0f}{:>14.2f}", static_cast<double>(row.now.packets - row.before.packets) / seconds,
+      text += fmt::format("{:>14.0f}{:>14.2f}",
+                          static_cast<double>(row.now.packets - row.before.packets) / seconds,
                           static_cast<double>(row.now.bytes - row.before.bytes) * 8e-6 / seconds);
     }
     text += '\n';
@@ -88,10 +91,12 @@ Json to_json(const policy::Policy& policy) {
 }
 
 std::string to_text(const policy::Policy& policy) {
-  std::string text = fmt::format("policy {} (sha256 {})\n", policy.name, policy::digest_text(policy.digest.data(), policy.digest.size()));
+  std::string text = fmt::format("policy {} (sha256 {})\n", policy.name,
+                                 policy::digest_text(policy.digest.data(), policy.digest.size()));
   for (const auto& service : policy.services) {
-    text += fmt::format("  service  {:<24}{:>4} {:<6} class {:<10} path {}\n", service.name, policy::protocol_name(service.protocol),
-                        service.port, policy::class_name(static_cast<std::uint8_t>(service.cls)),
+    text += fmt::format("  service  {:<24}{:>4} {:<6} class {:<10} path {}\n", service.name,
+                        policy::protocol_name(service.protocol), service.port,
+                        policy::class_name(static_cast<std::uint8_t>(service.cls)),
                         policy::path_name(static_cast<std::uint8_t>(service.path)));
   }
   for (const auto& port : policy.control) {
@@ -112,7 +117,9 @@ Json to_json(const kern::InstanceStatus& status) {
           {"mode", kern::mode_name(meta.mode)},
           {"program_id", status.prog_id},
           {"queues", meta.queues},
-          {"policy", {{"name", std::string(meta.policy_name, ::strnlen(meta.policy_name, sizeof(meta.policy_name)))}, {"sha256", digest(status)}}},
+          {"policy",
+           {{"name", std::string(meta.policy_name, ::strnlen(meta.policy_name, sizeof(meta.policy_name)))},
+            {"sha256", digest(status)}}},
           {"attached_at", date(meta.attached_at_ns)},
           {"abi", meta.abi_version},
           {"pins", status.dir.path()}};
@@ -123,7 +130,8 @@ std::string to_text(const kern::InstanceStatus& status) {
   if (!status.problem.empty()) text += fmt::format("  problem   {}\n", status.problem);
   const anic_meta& meta = status.meta;
   if (meta.hook != ANIC_HOOK_NONE && meta.abi_version == ANIC_ABI_VERSION) {
-    text += fmt::format("  hook      {}, {}, program id {}\n", kern::hook_name(meta.hook), kern::mode_name(meta.mode), status.prog_id);
+    text += fmt::format("  hook      {}, {}, program id {}\n", kern::hook_name(meta.hook),
+                        kern::mode_name(meta.mode), status.prog_id);
     text += fmt::format("  policy    {} (sha256 {})\n", meta.policy_name, digest(status));
     text += fmt::format("  queues    {}\n", meta.queues);
     text += fmt::format("  since     {}\n", date(meta.attached_at_ns));
@@ -134,7 +142,8 @@ std::string to_text(const kern::InstanceStatus& status) {
 
 Json to_json(const kern::InstanceStatus& status, const kern::Stats& stats) {
   Json reasons;
-  for (std::size_t i = 1; i < ANIC_REASON__MAX; ++i) reasons[kReasonNames[i]] = counts(stats.total.by_reason[i]);
+  for (std::size_t i = 1; i < ANIC_REASON__MAX; ++i)
+    reasons[kReasonNames[i]] = counts(stats.total.by_reason[i]);
   Json classes;
   for (std::size_t i = 1; i < ANIC_CLASS__MAX; ++i) {
     classes[std::string(policy::class_name(static_cast<std::uint8_t>(i)))] = counts(stats.total.by_class[i]);
@@ -143,14 +152,20 @@ Json to_json(const kern::InstanceStatus& status, const kern::Stats& stats) {
   for (std::size_t i = 0; i < stats.services.size(); ++i) {
     services[stats.services[i].name] = counts(stats.total.by_service[i + 1]);
   }
-  return {{"interface", status.ifname}, {"netns", netns_name(status)}, {"by_reason", reasons}, {"by_class", classes}, {"by_service", services}};
+  return {{"interface", status.ifname},
+          {"netns", netns_name(status)},
+          {"by_reason", reasons},
+          {"by_class", classes},
+          {"by_service", services}};
 }
 
-std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats, const kern::Stats* before, double seconds) {
+std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats, const kern::Stats* before,
+                    double seconds) {
   const bool rates = before != nullptr;
   std::vector<Row> reasons;
   for (std::size_t i = 1; i < ANIC_REASON__MAX; ++i) {
-    reasons.push_back({kReasonNames[i], stats.total.by_reason[i], rates ? before->total.by_reason[i] : anic_count{}});
+    reasons.push_back(
+        {kReasonNames[i], stats.total.by_reason[i], rates ? before->total.by_reason[i] : anic_count{}});
   }
   std::vector<Row> classes;
   for (std::size_t i = 1; i < ANIC_CLASS__MAX; ++i) {
@@ -159,10 +174,11 @@ std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats
   }
   std::vector<Row> services;
   for (std::size_t i = 0; i < stats.services.size(); ++i) {
-    services.push_back({stats.services[i].name, stats.total.by_service[i + 1], rates ? before->total.by_service[i + 1] : anic_count{}});
+    services.push_back({stats.services[i].name, stats.total.by_service[i + 1],
+                        rates ? before->total.by_service[i + 1] : anic_count{}});
   }
-  return fmt::format("{}\n", place(status)) + table("reason", reasons, rates, seconds) + table("class", classes, rates, seconds) +
-         table("service", services, rates, seconds);
+  return fmt::format("{}\n", place(status)) + table("reason", reasons, rates, seconds) +
+         table("class", classes, rates, seconds) + table("service", services, rates, seconds);
 }
 
 }  // namespace agentnic::cli

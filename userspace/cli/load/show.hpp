@@ -20,7 +20,8 @@ std::string to_text(const policy::Policy& policy);
 std::string to_text(const kern::InstanceStatus& status);
 
 /// Counters as a table. With `before` (taken `seconds` earlier) also their rates.
-std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats, const kern::Stats* before, double seconds);
+std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats, const kern::Stats* before,
+                    double seconds);
 
 /// `lab0` or `lab0 in netns NAME`.
 std::string place(const kern::InstanceStatus& status);

@@ -50,7 +50,8 @@ Result<Address> Address::parse(const std::string& host, std::uint16_t port) {
     address.length = sizeof(*in6);
     return address;
   }
-  return fail(Exit::BadInput, fmt::format("{} is not an IPv4 or IPv6 address", host), "names are not looked up");
+  return fail(Exit::BadInput, fmt::format("{} is not an IPv4 or IPv6 address", host),
+              "names are not looked up");
 }
 
 Result<UdpSocket> UdpSocket::open(int family) {
@@ -65,13 +66,15 @@ Result<UdpSocket> UdpSocket::open(int family) {
 
 Result<UdpSocket> UdpSocket::bind(const Address& local) {
   UdpSocket made = ANIC_TRY(open(local.storage.ss_family));
-  if (::bind(made.fd_.get(), local.get(), local.length) != 0) return fail_errno(errno, "bind a UDP socket to " + text_of(local));
+  if (::bind(made.fd_.get(), local.get(), local.length) != 0)
+    return fail_errno(errno, "bind a UDP socket to " + text_of(local));
   return made;
 }
 
 Result<UdpSocket> UdpSocket::connect(const Address& peer) {
   UdpSocket made = ANIC_TRY(open(peer.storage.ss_family));
-  if (::connect(made.fd_.get(), peer.get(), peer.length) != 0) return fail_errno(errno, "connect a UDP socket to " + text_of(peer));
+  if (::connect(made.fd_.get(), peer.get(), peer.length) != 0)
+    return fail_errno(errno, "connect a UDP socket to " + text_of(peer));
   return made;
 }
 
@@ -80,7 +83,8 @@ bool UdpSocket::send(std::span<const std::byte> data) noexcept {
 }
 
 bool UdpSocket::send_to(std::span<const std::byte> data, const Address& peer) noexcept {
-  return ::sendto(fd_.get(), data.data(), data.size(), MSG_DONTWAIT, peer.get(), peer.length) == static_cast<ssize_t>(data.size());
+  return ::sendto(fd_.get(), data.data(), data.size(), MSG_DONTWAIT, peer.get(), peer.length) ==
+         static_cast<ssize_t>(data.size());
 }
 
 std::optional<std::size_t> UdpSocket::receive(std::span<std::byte> buffer, Wait wait) noexcept {
@@ -89,17 +93,20 @@ std::optional<std::size_t> UdpSocket::receive(std::span<std::byte> buffer, Wait 
   return static_cast<std::size_t>(got);
 }
 
-std::optional<std::size_t> UdpSocket::receive_from(std::span<std::byte> buffer, Wait wait, Address& peer) noexcept {
+std::optional<std::size_t> UdpSocket::receive_from(std::span<std::byte> buffer, Wait wait,
+                                                   Address& peer) noexcept {
   peer.length = sizeof(peer.storage);
-  const ssize_t got = ::recvfrom(fd_.get(), buffer.data(), buffer.size(), wait == Wait::Spin ? MSG_DONTWAIT : 0,
-                                 reinterpret_cast<sockaddr*>(&peer.storage), &peer.length);
+  const ssize_t got =
+      ::recvfrom(fd_.get(), buffer.data(), buffer.size(), wait == Wait::Spin ? MSG_DONTWAIT : 0,
+                 reinterpret_cast<sockaddr*>(&peer.storage), &peer.length);
   if (got < 0) return std::nullopt;
   return static_cast<std::size_t>(got);
 }
 
 void UdpSocket::wait_readable(std::uint64_t timeout_ns) const noexcept {
   pollfd waiting{fd_.get(), POLLIN, 0};
-  const timespec timeout{.tv_sec = static_cast<time_t>(timeout_ns / 1'000'000'000), .tv_nsec = static_cast<long>(timeout_ns % 1'000'000'000)};
+  const timespec timeout{.tv_sec = static_cast<time_t>(timeout_ns / 1'000'000'000),
+                         .tv_nsec = static_cast<long>(timeout_ns % 1'000'000'000)};
   ::ppoll(&waiting, 1, &timeout, nullptr);
 }
 

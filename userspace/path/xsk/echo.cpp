@@ -16,7 +16,8 @@ namespace {
 
 /// The sum over the pseudo header of RFC 768 or RFC 8200, section 8.1.
 std::uint64_t pseudo_header(const std::byte* ip, bool is_v6, std::uint16_t udp_length_be) noexcept {
-  const std::uint64_t sum = is_v6 ? checksum_add(ip + offsetof(ipv6hdr, saddr), 32, 0) : checksum_add(ip + offsetof(iphdr, saddr), 8, 0);
+  const std::uint64_t sum = is_v6 ? checksum_add(ip + offsetof(ipv6hdr, saddr), 32, 0)
+                                  : checksum_add(ip + offsetof(iphdr, saddr), 8, 0);
   return sum + udp_length_be + ANIC_BE16(IPPROTO_UDP);
 }
 

@@ -41,7 +41,8 @@ int XskSocket::create(XskSocket& made, const XskOptions& options) {
   const xsk_umem_config umem_config{
       .fill_size = kFrames, .comp_size = kFrames, .frame_size = kFrameBytes, .frame_headroom = 0, .flags = 0};
   made.rings_ = std::make_unique<Rings>();
-  if (const int code = xsk_umem__create(&umem, made.memory_.get(), kAreaBytes, &made.rings_->fill, &made.rings_->completion, &umem_config)) {
+  if (const int code = xsk_umem__create(&umem, made.memory_.get(), kAreaBytes, &made.rings_->fill,
+                                        &made.rings_->completion, &umem_config)) {
     return code;
   }
   made.umem_.reset(umem);
@@ -51,15 +52,18 @@ int XskSocket::create(XskSocket& made, const XskOptions& options) {
   config.libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD;
   config.bind_flags = bind_flags(options.bind);
   xsk_socket* socket = nullptr;
-  const int code = xsk_socket__create(&socket, options.ifname.c_str(), options.queue, umem, &made.rings_->rx, &made.rings_->tx, &config);
+  const int code = xsk_socket__create(&socket, options.ifname.c_str(), options.queue, umem, &made.rings_->rx,
+                                      &made.rings_->tx, &config);
   if (code == 0) made.socket_.reset(socket);
   return code;
 }
 
 Result<XskSocket> XskSocket::open(const XskOptions& options) {
-  const std::string what = fmt::format("bind an AF_XDP socket to queue {} of {}", options.queue, options.ifname);
+  const std::string what =
+      fmt::format("bind an AF_XDP socket to queue {} of {}", options.queue, options.ifname);
   XskSocket made;
-  void* area = ::mmap(nullptr, kAreaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  void* area =
+      ::mmap(nullptr, kAreaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (area == MAP_FAILED) return fail_errno(errno, what);
   made.memory_.reset(static_cast<std::byte*>(area));
   int code = create(made, options);
@@ -71,9 +75,13 @@ Result<XskSocket> XskSocket::open(const XskOptions& options) {
   if (code == -EBUSY) return fail_errno(code, what, "another AF_XDP socket owns this queue");
   if (code == -EINVAL) return fail_errno(code, what, "is there such a queue?");
   if (code != 0 && options.bind == XskBind::ZeroCopy) {
-    return fail(Exit::Unsupported, fmt::format("{}: zero-copy was refused: {}", what, std::generic_category().message(-code)), "--bind copy");
+    return fail(Exit::Unsupported,
+                fmt::format("{}: zero-copy was refused: {}", what, std::generic_category().message(-code)),
+                "--bind copy");
   }
-  if (code != 0) return fail_errno(code, what, code == -EPERM ? "this takes CAP_NET_RAW and CAP_NET_ADMIN: run as root" : "");
+  if (code != 0)
+    return fail_errno(code, what,
+                      code == -EPERM ? "this takes CAP_NET_RAW and CAP_NET_ADMIN: run as root" : "");
 
   xdp_options obtained{};
   socklen_t size = sizeof(obtained);
@@ -124,7 +132,8 @@ void XskSocket::flush() noexcept {
   if (in_flight_ == 0) return;
   if (kick_) {
     // Copy mode sends inside this call, 32 frames at most; EAGAIN says that there are more.
-    kick_ = xsk_ring_prod__needs_wakeup(&rings_->tx) && ::sendto(xsk_socket__fd(socket_.get()), nullptr, 0, MSG_DONTWAIT, nullptr, 0) < 0;
+    kick_ = xsk_ring_prod__needs_wakeup(&rings_->tx) &&
+            ::sendto(xsk_socket__fd(socket_.get()), nullptr, 0, MSG_DONTWAIT, nullptr, 0) < 0;
     refused_kicks_ += kick_;
   }
   std::uint32_t index = 0;

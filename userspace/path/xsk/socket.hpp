@@ -17,7 +17,7 @@ namespace agentnic::path {
 
 /// What is asked of the kernel at bind time.
 enum class XskBind {
-  Auto,      ///< zero-copy where the driver has it, else copy: the kernel's own choice
+  Auto,  ///< zero-copy where the driver has it, else copy: the kernel's own choice
   Copy,
   ZeroCopy,  ///< fails where the driver has it not
 };
@@ -31,15 +31,15 @@ struct XskOptions {
 
 /// Losses that the kernel counts for a socket (XDP_STATISTICS).
 struct XskLosses {
-  std::uint64_t rx_dropped = 0;      ///< for other reasons
+  std::uint64_t rx_dropped = 0;  ///< for other reasons
   std::uint64_t rx_ring_full = 0;
   std::uint64_t fill_ring_empty = 0;
   std::uint64_t rx_invalid = 0;
   std::uint64_t tx_invalid = 0;
 };
 
-/// A UMEM of its own and four rings, each as long as the UMEM has frames: no ring can overflow, and a frame is
-/// always in exactly one of five places: fill ring, receive ring, user, transmit ring, completion ring.
+/// A UMEM of its own and four rings, each as long as the UMEM has frames: no ring can overflow, and a frame
+/// is always in exactly one of five places: fill ring, receive ring, user, transmit ring, completion ring.
 ///
 /// Open it inside the interface's namespace. Detach XDP before closing it. One thread.
 class XskSocket final {
@@ -67,7 +67,8 @@ class XskSocket final {
   /// Read back from the kernel, not from what was asked.
   [[nodiscard]] bool zero_copy() const noexcept { return zero_copy_; }
   [[nodiscard]] XskLosses losses() const noexcept;
-  /// Wake-ups that the kernel refused for now (EAGAIN, EBUSY, ENOBUFS); they are repeated by the next flush().
+  /// Wake-ups that the kernel refused for now (EAGAIN, EBUSY, ENOBUFS); they are repeated by the next
+  /// flush().
   [[nodiscard]] std::uint64_t refused_kicks() const noexcept { return refused_kicks_; }
 
  private:

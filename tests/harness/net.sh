@@ -1,0 +1,145 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The harness of the net tests; each file of tests/net sources it first and ends with `main "$@"`.
+#
+#   test_case "a sentence that holds" function     names a test
+#   FILE --list                                    prints the sentences
+#   FILE --run SENTENCE                            runs one: 0 passed, 77 skipped, else failed
+#   FILE --shell SENTENCE                          a shell in its surroundings instead
+#
+# A test runs in mount and process namespaces of its own, with an empty /run/netns, a bpffs of its own and a
+# lab that is up (agentnic-client and agentnic-server, interface lab0 in each). When it ends, however it
+# ends, the kernel removes all of it.
+set -euo pipefail
+
+ROOT=$(dirname "$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")")
+LOAD=$ROOT/.build/bin/agentnic-load
+BENCH=$ROOT/.build/bin/agentnic-bench
+POLICY=$ROOT/policies/first-light.json
+FOREIGN=$ROOT/.build/tests/fixtures/foreign.bpf.o
+SERVER=agentnic-server
+CLIENT=agentnic-client
+SERVER_IP=198.18.0.2
+SERVER_IP6=2001:db8::2
+PATH=$PATH:/usr/sbin:/sbin
+export ROOT LOAD BENCH POLICY FOREIGN SERVER CLIENT SERVER_IP SERVER_IP6 PATH
+
+declare -A CASES=()
+NAMES=()
+
+test_case() {
+    NAMES+=("$1")
+    CASES["$1"]=$2
+}
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+skip() {
+    echo "$*"
+    exit 77
+}
+
+# Runs a command; afterwards $status, $out and $err hold what it did.
+try() {
+    status=0
+    "$@" >"$WORK/out" 2>"$WORK/err" || status=$?
+    out=$(<"$WORK/out")
+    err=$(<"$WORK/err")
+}
+
+# expect_error STATUS TEXT COMMAND...: fails with this status and one line that contains the text.
+expect_error() {
+    local wanted=$1 text=$2
+    shift 2
+    try "$@"
+    [ "$status" = "$wanted" ] || fail "'$*' exited with $status, not $wanted: $out $err"
+    [ "$(wc -l <<<"$err")" = 1 ] || fail "'$*' printed more than one line: $err"
+    [[ $err == *"$text"* ]] || fail "'$*' did not say '$text': $err"
+}
+
+# equal ACTUAL EXPECTED WHAT
+equal() { [ "$1" = "$2" ] || fail "$3: '$1', expected '$2'"; }
+
+# until_true SECONDS COMMAND...
+until_true() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $end ] || fail "never came true: $*"
+        sleep 0.05
+    done
+}
+
+# Starts an echo server in the server's namespace and waits until it serves; its pid is $server_pid.
+serve() {
+    : >"$WORK/serve"
+    "$BENCH" serve --netns "$SERVER" --json "$@" >"$WORK/serve" 2>"$WORK/serve.err" &
+    server_pid=$!
+    until_true 10 grep -q ready "$WORK/serve"
+}
+
+# Ends it; its last line is $served.
+stop_serving() {
+    kill -TERM "$server_pid"
+    wait "$server_pid" || fail "the server failed: $(<"$WORK/serve.err")"
+    served=$(tail -n 1 "$WORK/serve")
+}
+
+# ask PORT OPTIONS...: one short run of the load generator, JSON on $out. From the environment: SERVER_IP, WAIT (block), FOR (0.2 s).
+ask() {
+    local port=$1
+    shift
+    try "$BENCH" run --netns "$CLIENT" --server "$SERVER_IP" --port "$port" --wait "${WAIT:-block}" \
+        --warmup 0 --duration "${FOR:-0.2}" --json "$@"
+}
+
+# count JQ-PATH: a counter of the server's interface.
+count() { "$LOAD" stats lab0 --netns "$SERVER" --json | jq ".instances[0].$1"; }
+
+attach() { "$LOAD" attach lab0 --netns "$SERVER" --policy "$POLICY" "$@"; }
+detach() { "$LOAD" detach lab0 --netns "$SERVER" "$@"; }
+
+# The id of the XDP program on an interface, or 0.
+xdp_id() { ip -n "${2:-$SERVER}" -j link show dev "${1:-lab0}" | jq '.[0].xdp.prog.id // 0'; }
+
+# What agentnic has left in bpffs.
+pins() { find /sys/fs/bpf -path '*agentnic*' | sort; }
+
+nothing_left() {
+    equal "$(pins)" "" "pins"
+    equal "$(xdp_id)" 0 "XDP program on lab0"
+}
+
+inside() {
+    local name=$1 mode=$2
+    mount -t tmpfs tmpfs /run/netns
+    mount -t bpf bpf /sys/fs/bpf
+    WORK=$(mktemp -d)
+    trap 'rm -rf "$WORK"' EXIT
+    "$BENCH" lab up >/dev/null
+    if [ "$mode" = --shell ]; then
+        echo "LOAD=$LOAD BENCH=$BENCH POLICY=$POLICY"
+        bash -i
+        return
+    fi
+    trap 'echo "FAILED at ${BASH_SOURCE[1]##*/}:$LINENO: $BASH_COMMAND" >&2' ERR
+    set -E
+    "${CASES[$name]}"
+}
+
+main() {
+    case "${1:-}" in
+        --list) printf '%s\n' "${NAMES[@]}" ;;
+        --run | --shell)
+            [ -n "${CASES[$2]:-}" ] || fail "there is no test '$2'"
+            mkdir -p /run/netns
+            exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc bash "$0" --inside "$2" "$1"
+            ;;
+        --inside) inside "$2" "$3" ;;
+        *) fail "usage: $0 --list | --run NAME | --shell NAME" ;;
+    esac
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch_test_macros.hpp>
+
+#include "kern/hook.hpp"
+#include "lab/experiment.hpp"
+#include "lab/load.hpp"
+#include "lab/measure.hpp"
+#include "path/sockets/udp.hpp"
+
+using namespace agentnic;
+
+TEST_CASE("spread: median, least and greatest") {
+  const auto odd = lab::spread({3, 1, 2});
+  CHECK(odd.median == 2);
+  CHECK(odd.low == 1);
+  CHECK(odd.high == 3);
+  CHECK(lab::spread({4, 1, 2, 3}).median == 2.5);
+}
+
+TEST_CASE("load: an impossible size or rate is bad input") {
+  const auto server = path::Address::parse("127.0.0.1", 9).value();
+  const auto exit_of = [&](lab::LoadOptions options) {
+    options.server = server;
+    return lab::run_load(options).error().exit;
+  };
+  CHECK(exit_of({.size = 23}) == Exit::BadInput);
+  CHECK(exit_of({.size = 65508}) == Exit::BadInput);
+  CHECK(exit_of({.loop = lab::Loop::Open}) == Exit::BadInput);
+}
+
+TEST_CASE("load: a run that nobody answers is not valid and has no percentiles") {
+  const lab::LoadOptions options{
+      .server = path::Address::parse("127.0.0.1", 9).value(), .warmup_s = 0, .duration_s = 0.05};
+  const auto result = lab::run_load(options);
+  REQUIRE(result);
+  CHECK_FALSE(result->invalid.empty());
+  const Json json = lab::to_json(options, *result);
+  CHECK(json.at("p50_ns").is_null());
+  CHECK(json.at("valid") == false);
+}
+
+TEST_CASE("load: the histogram survives JSON") {
+  Histogram histogram;
+  for (std::uint64_t i = 0; i < 5000; ++i) histogram.record(i * 37);
+  CHECK(lab::histogram_from_json(Json::parse(lab::to_json(histogram).dump())).buckets() ==
+        histogram.buckets());
+}
+
+TEST_CASE("report: what is not a result is bad input, not a crash") {
+  for (const char* text : {"{}", "[]", "7", R"({"schema": "agentnic.result/1"})",
+                           R"({"schema": "agentnic.result/2", "rows": []})"}) {
+    INFO(text);
+    const auto said = lab::report(Json::parse(text));
+    REQUIRE_FALSE(said);
+    CHECK(said.error().exit == Exit::BadInput);
+  }
+}
+
+TEST_CASE("mode: auto wants XDP for an xsk service and TC for none, and says why") {
+  const auto with = kern::plan_modes(kern::ModeRequest::Auto, true);
+  CHECK(with.modes == std::vector{ANIC_MODE_NATIVE, ANIC_MODE_SKB});
+  CHECK(with.why.find("xsk") != std::string::npos);
+  const auto without = kern::plan_modes(kern::ModeRequest::Auto, false);
+  CHECK(without.modes.front() == ANIC_MODE_TC);
+  CHECK_FALSE(without.why.empty());
+  CHECK(kern::plan_modes(kern::ModeRequest::Tc, true).why.find("path A") != std::string::npos);
+}
+
+TEST_CASE("address: IPv4 and IPv6 are read, names are not looked up") {
+  CHECK(path::Address::parse("192.0.2.1", 1).value().storage.ss_family == AF_INET);
+  CHECK(path::Address::parse("2001:db8::1", 1).value().storage.ss_family == AF_INET6);
+  CHECK(path::Address::parse("localhost", 1).error().exit == Exit::BadInput);
+}
