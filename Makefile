@@ -54,7 +54,7 @@ version     := $(BUILD)/include/version.h
 skeletons   := skel/instance.skel.h
 cpp_files    = $(shell find userspace tests -name '*.cpp' -o -name '*.hpp')
 bpf_files    = $(shell find bpf tests/fixtures -name '*.c' -o -name '*.h')
-shell_files  = $(shell git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\bbash' 2>/dev/null)
+shell_files  = $(shell git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\bbash|^# shellcheck shell=bash' 2>/dev/null)
 
 .PHONY: help
 help: ## list the targets
@@ -86,8 +86,8 @@ $(version): FORCE
 	@mkdir -p $(@D)
 	@printf '#pragma once\n#define AGENTNIC_VERSION "%s"\n#define AGENTNIC_REVISION "%s"\n' \
 	  "$$(sed -n 's/^## \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md | head -n 1)" \
-	  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" > $@.new
-	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+	  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" > $@.$$$$; \
+	  cmp -s $@.$$$$ $@ && rm $@.$$$$ || mv $@.$$$$ $@
 
 $(BUILD)/%.bpf.o: %.bpf.c | need
 	$(call say,BPF,$<)

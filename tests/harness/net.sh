@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2119,SC2120  # used by the files that source this; arguments are optional
 # SPDX-License-Identifier: Apache-2.0
 #
 # The harness of the net tests; each file of tests/net sources it first and ends with `main "$@"`.

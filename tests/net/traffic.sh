@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Real packets over the lab: which path they take, that they come back whole, and that they are counted.
+# shellcheck disable=SC2119  # arguments of detach are optional
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
 

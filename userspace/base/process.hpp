@@ -23,6 +23,7 @@ class Child final {
   Child(Child&& other) noexcept;
   Child& operator=(Child&&) = delete;
   Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
   ~Child();
 
   /// The next line of standard output without its end; an error when the child ends first or `timeout_ms`

@@ -202,7 +202,7 @@ Result<std::string> report(const Json& result) {
 Result<std::string> save_result(const Json& result, const std::string& directory) {
   if (::mkdir(directory.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno, "make " + directory);
   const std::string text = result.dump(1) + "\n";
-  const std::string path = fmt::format("{}/local-{}.json", directory, now_text("-"));
+  std::string path = fmt::format("{}/local-{}.json", directory, now_text("-"));
   ANIC_TRY(write_file(path, text));
   ANIC_TRY(write_file(directory + "/latest.json", text));
   return path;

@@ -201,7 +201,8 @@ Result<LoadResult> run_load(const LoadOptions& options) {
     return fail(Exit::BadInput, fmt::format("a request of {} bytes: the size goes from {} to {}",
                                             options.size, kMinSize, kMaxSize));
   }
-  if (options.loop == Loop::Open && !(options.rate_per_s >= 1 && options.rate_per_s <= 1e8)) {
+  const bool rate_is_possible = options.rate_per_s >= 1 && options.rate_per_s <= 1e8;
+  if (options.loop == Loop::Open && !rate_is_possible) {
     return fail(Exit::BadInput, "an open loop needs a rate from 1 to 100000000 a second", "--rate");
   }
   auto socket = ANIC_TRY(path::UdpSocket::connect(options.server));

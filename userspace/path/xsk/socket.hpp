@@ -50,7 +50,10 @@ class XskSocket final {
 
   static Result<XskSocket> open(const XskOptions& options);
   XskSocket(XskSocket&&) = default;
-  XskSocket& operator=(XskSocket&&) = delete;
+  XskSocket& operator=(XskSocket&&) = delete;  // members must go in the reverse of their order
+  XskSocket(const XskSocket&) = delete;
+  XskSocket& operator=(const XskSocket&) = delete;
+  ~XskSocket() = default;
 
   /// Frames received; each is the caller's until it goes back through send() or recycle(). At most kBatch.
   std::span<xdp_desc> receive() noexcept;
