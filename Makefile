@@ -59,7 +59,7 @@ shell_files  = $(shell git ls-files -co --exclude-standard | xargs grep -lE '^\#
 .PHONY: help
 help: ## list the targets
 	@echo 'make TARGET'
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo 'Variables: V=1 shows commands; T=glob runs tests by name; SH=1 opens a shell inside one net test;'
 	@echo '           B=id runs one benchmark; PREFIX and DESTDIR for install.'
 
@@ -158,7 +158,7 @@ test-unit: all $(test_bins) ## run the suites that need no privileges
 	@$(PYTHON) tests/run --suite unit --suite check $(if $(T),--only '$(T)')
 
 .PHONY: debian13
-debian13: ## build and run the unit suite in a Debian 13 tree made by debootstrap (root)
+debian13: need ## build and run the unit suite in a Debian 13 tree made by debootstrap (root)
 	@tests/debian13 $(BUILD)/debian13
 
 # --- style ---
