@@ -8,7 +8,6 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.SECONDARY:
 MAKEFLAGS   += --no-builtin-rules
 ifeq ($(filter -j%,$(MAKEFLAGS)),)
 MAKEFLAGS   += --jobs=$(shell nproc)
@@ -35,7 +34,8 @@ ARCH    := $(shell uname -m)
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow $(if $(WERROR),-Werror)
 CXXFLAGS ?= -O2 -g
 CPPFLAGS := -Iuserspace -Ibpf -I$(BUILD)/include -isystem skel
-COMPILE   = $(CXX) -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MMD -MP
+# -MD, not -MMD: the skeletons are included as system headers, and are dependencies all the same.
+COMPILE   = $(CXX) -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MD -MP
 LIBS     := -lxdp -lbpf -lsodium -lfmt -lpthread
 # No -Wextra: the kernel's own headers do not pass it.
 BPFFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Ibpf -I/usr/include/$(ARCH)-linux-gnu -MMD -MP
@@ -100,7 +100,7 @@ skel/instance.bpf.o: $(bpf_objects)
 	@mkdir -p $(@D)
 	$(Q)$(BPFTOOL) gen object $@ $^
 
-skel/%.skel.h: skel/%.bpf.o
+$(skeletons): skel/%.skel.h: skel/%.bpf.o
 	$(call say,SKEL,$@)
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@ 2> $(BUILD)/$*.skel.log || { cat $(BUILD)/$*.skel.log >&2; false; }
 

@@ -15,8 +15,8 @@ namespace agentnic::kern {
 /// The verdict of an XDP or TC program for a frame.
 Result<std::uint32_t> run_once(int prog_fd, std::span<const std::byte> frame);
 
-/// Nanoseconds a run, over `repeat` runs.
-Result<double> time_runs(int prog_fd, std::span<const std::byte> frame, std::uint32_t repeat);
+/// Whole nanoseconds a run, over `repeat` runs.
+Result<std::uint32_t> time_runs(int prog_fd, std::span<const std::byte> frame, std::uint32_t repeat);
 
 /// An XDP program of two instructions that passes everything: what any XDP program costs at least.
 Result<UniqueFd> load_noop_xdp();

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <thread>
 
@@ -23,11 +24,13 @@
 namespace agentnic::lab {
 namespace {
 
-constexpr int kRepeats = 5;
-constexpr double kSeconds = 1;
+constexpr int kRepeats = 11;
+constexpr double kSeconds = 0.5;
+constexpr int kSockperfSeconds = 1;  // its least
 constexpr std::size_t kSize = 64;
 constexpr std::uint16_t kSockperfPort = 11111;
-constexpr std::uint32_t kProgramRuns = 2'000'000;
+constexpr std::uint32_t kProgramRuns = 100'000;
+constexpr int kProgramChunks = 10;
 
 // The policy of every benchmark: path A on one port, path B on the next.
 constexpr const char* kPolicy = R"({"version": 1, "name": "bench", "services": [
@@ -90,7 +93,7 @@ Result<double> sockperf_p50_us(const Bench& bench, path::Wait wait) {
   Child server = ANIC_TRY(Child::start(command(bench.lab.server, bench.server_cpu, {"server"})));
   ANIC_TRY(wait_for_port(bench.lab.server.netns, kSockperfPort));
   Argv client = command(bench.lab.client, bench.client_cpu, {"ping-pong", "--full-rtt"});
-  client.insert(client.end(), {"-t", fmt::format("{:.0f}", kSeconds), "-m", std::to_string(kSize)});
+  client.insert(client.end(), {"-t", std::to_string(kSockperfSeconds), "-m", std::to_string(kSize)});
   const std::string output = ANIC_TRY(run_program(client));
   constexpr std::string_view kMedian = "percentile 50.000 =";
   const auto found = output.find(kMedian);
@@ -147,7 +150,14 @@ Result<Json> xdp_hot_ns() {
   ANIC_TRY(object.fill(policy::compile(ANIC_TRY(policy::parse(kPolicy, "bench policy")))));
   const UniqueFd noop = ANIC_TRY(kern::load_noop_xdp());
   const Frame frame = PacketBuilder().eth().ipv4().udp(40000, kKernelPort).payload(kSize).build();
-  const auto timed = [&](int prog_fd) { return kern::time_runs(prog_fd, frame, kProgramRuns); };
+  // The least of some chunks: whatever interrupts a program only adds to its time.
+  const auto timed = [&](int prog_fd) -> Result<double> {
+    auto least = std::numeric_limits<std::uint32_t>::max();
+    for (int chunk = 0; chunk < kProgramChunks; ++chunk) {
+      least = std::min(least, ANIC_TRY(kern::time_runs(prog_fd, frame, kProgramRuns)));
+    }
+    return least;
+  };
   Progress progress(kRepeats);
   const Pairs pairs = ANIC_TRY(alternate(
       progress, "xdp_hot_ns", [&](Pairs&) { return timed(object.xdp_fd()); },
@@ -172,8 +182,8 @@ Result<Json> xdp_hot_ns() {
               {"valid", true},
               {"note", fmt::format("target: value at most; time over the no-op for a UDP packet of a service "
                                    "on path A: parse, decide, count; "
-                                   "BPF_PROG_TEST_RUN, {} runs; ratio: no-op over ours",
-                                   kProgramRuns)}};
+                                   "BPF_PROG_TEST_RUN, least of {} times {} runs; ratio: no-op over ours",
+                                   kProgramChunks, kProgramRuns)}};
 }
 
 /// A benchmark, and whether it needs the lab with the policy attached.

@@ -64,7 +64,7 @@ struct LoadResult {
 inline constexpr std::uint64_t kAnswerTimeoutNs = 100'000'000;
 inline constexpr std::uint64_t kLateSendNs = 50'000;
 
-/// Runs to the end, or until stop_requested(), which is an error.
+/// Runs to the end, or until stop_requested(), which is an error. Call catch_stop_signals() first.
 Result<LoadResult> run_load(const LoadOptions& options);
 
 /// Schema agentnic.run/1 without argv. Units are in the key names; a percentile without samples enough is

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <linux/sock_diag.h>
 #include <poll.h>
-#include <sys/time.h>
 
 #include <array>
 #include <cerrno>
@@ -57,8 +56,6 @@ Result<Address> Address::parse(const std::string& host, std::uint16_t port) {
 Result<UdpSocket> UdpSocket::open(int family) {
   UniqueFd fd(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!fd) return fail_errno(errno, "open a UDP socket");
-  const timeval timeout{.tv_sec = 0, .tv_usec = kStopCheckMs * 1000};
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kBufferBytes, sizeof(kBufferBytes));
   ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &kBufferBytes, sizeof(kBufferBytes));
   return UdpSocket(std::move(fd));

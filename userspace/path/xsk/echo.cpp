@@ -62,7 +62,7 @@ XskEchoCounters echo_xsk(XskSocket& socket, Wait wait) noexcept {
     const auto frames = socket.receive();
     if (frames.empty()) {
       socket.flush();
-      if (wait == Wait::Block) socket.wait(kStopCheckMs);
+      if (wait == Wait::Block) socket.wait();
       continue;
     }
     for (const xdp_desc& frame : frames) {

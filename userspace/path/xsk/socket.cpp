@@ -145,9 +145,9 @@ void XskSocket::flush() noexcept {
   in_flight_ -= count;
 }
 
-void XskSocket::wait(int timeout_ms) noexcept {
+void XskSocket::wait() noexcept {
   pollfd waiting{xsk_socket__fd(socket_.get()), POLLIN, 0};
-  ::poll(&waiting, 1, timeout_ms);
+  ::poll(&waiting, 1, -1);
 }
 
 XskLosses XskSocket::losses() const noexcept {

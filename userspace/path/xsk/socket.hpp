@@ -64,8 +64,8 @@ class XskSocket final {
   void recycle(const xdp_desc& frame) noexcept;
   /// Tells the kernel what was queued since the last call, and takes back what it has sent.
   void flush() noexcept;
-  /// Sleeps until a frame comes, for at most `timeout_ms`.
-  void wait(int timeout_ms) noexcept;
+  /// Sleeps until a frame or a signal comes: who calls it in a loop has called catch_stop_signals().
+  void wait() noexcept;
 
   /// Read back from the kernel, not from what was asked.
   [[nodiscard]] bool zero_copy() const noexcept { return zero_copy_; }
