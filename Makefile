@@ -72,7 +72,7 @@ deps: ## install what is missing (apt, Debian 12 and 13)
 	@.ci/deps
 
 # The order-only prerequisite of whatever builds or runs; silent when nothing is missing.
-need:
+need: $(filter deps,$(MAKECMDGOALS))
 	@.ci/deps --check || .ci/deps
 
 # --- build ---
@@ -128,7 +128,7 @@ $(BUILD)/man/%: docs/man/%.scd | need
 	@mkdir -p $(@D)
 	$(Q)scdoc < $< > $@
 
--include $(shell find $(BUILD)/userspace $(BUILD)/bpf $(BUILD)/tests $(BUILD)/tidy -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/userspace $(BUILD)/bpf $(BUILD)/tests -name '*.d' 2>/dev/null)
 
 .PHONY: install
 install: all ## install to PREFIX (/usr/local), below DESTDIR
@@ -172,10 +172,11 @@ lint: $(tidy_stamps) ## check format, clang-tidy and shellcheck
 	$(call say,SHELL,scripts)
 	$(Q)shellcheck $(shell_files)
 
-$(BUILD)/tidy/%.ok: %.cpp .clang-tidy | need $(skeletons) $(version)
-	$(call say,TIDY,$<)
+# After the object, whose dependencies are those of the source: a changed header is checked again.
+$(BUILD)/tidy/%.ok: $(BUILD)/%.o .clang-tidy
+	$(call say,TIDY,$*.cpp)
 	@mkdir -p $(@D)
-	$(Q)$(TIDY) --quiet --warnings-as-errors='*' $< -- -std=c++23 -x c++ $(CPPFLAGS) -MMD -MF $(@:.ok=.d) -MT $@ 2>$(@:.ok=.log) || { cat $(@:.ok=.log) >&2; false; }
+	$(Q)$(TIDY) --quiet --warnings-as-errors='*' $*.cpp -- -std=c++23 -x c++ $(CPPFLAGS) 2>$(@:.ok=.log) || { cat $(@:.ok=.log) >&2; false; }
 	@touch $@
 
 .PHONY: fmt

@@ -16,7 +16,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-COLOURS = {"A kernel": "#4878a8", "B xsk": "#d1702a"}
+COLOURS = {"no agentnic": "#999999", "A kernel": "#4878a8", "B xsk": "#d1702a"}
 HEADROOM = 1.25  # room above the bars for the legend
 
 
@@ -42,16 +42,16 @@ def spread(row, key, scale):
 
 
 def bars(axis, rows, key, scale, marker_key=None):
-    """A pair of bars for each size, kernel and AF_XDP, with the bounds of the repeats as whiskers."""
+    """Bars for each size, one a path, with the bounds of the repeats as whiskers."""
     sizes = sorted({row["size_bytes"] for row in rows})
     top = 0
-    for offset, path in ((-0.2, "A kernel"), (0.2, "B xsk")):
+    for offset, path in ((-0.27, "no agentnic"), (0, "A kernel"), (0.27, "B xsk")):
         mine = {row["size_bytes"]: row for row in rows if row["path"] == path}
         values = [spread(mine[size], key, scale) for size in sizes]
         medians, downs, ups = zip(*values)
         at = [i + offset for i in range(len(sizes))]
         mode = mine[sizes[0]]["mode_obtained"]
-        axis.bar(at, medians, 0.38, yerr=[downs, ups], capsize=3, color=COLOURS[path], label=f"{path} ({mode})")
+        axis.bar(at, medians, 0.25, yerr=[downs, ups], capsize=3, color=COLOURS[path], label=f"{path} ({mode})" if path == "B xsk" else path)
         top = max([top, *(m + up for m, up in zip(medians, ups))])
         if marker_key:
             marks = [spread(mine[size], marker_key, scale)[0] for size in sizes]
@@ -70,7 +70,7 @@ def figure(result, title, label, key, scale, marker_key=None):
         axis.set_title("client and server " + {"spin": "spinning", "block": "blocking"}[wait])
         axis.set_ylabel(label)
         axis.set_xlabel("UDP payload")
-        axis.legend(loc="upper center", ncol=3, fontsize=7)
+        axis.legend(loc="upper center", ncol=4, fontsize=7)
     host = result["host"]
     drawn.suptitle(title)
     drawn.text(0.01, 0.01, f"{host['kernel']}, {host['cpu_model']}, {host['cpus_online']} CPUs, "

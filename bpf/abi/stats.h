@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Counters: one struct per CPU. Every packet that enters a program is counted once by reason and once by
- * class, so that the sums of both are what was seen; a packet of a service is also counted there.
+ * class, so that the sums of both are what was seen; a packet of a service is also counted there. At TC,
+ * which comes after GRO, an aggregate counts as the packets that it was made of.
  */
 #ifndef ANIC_ABI_STATS_H
 #define ANIC_ABI_STATS_H

@@ -188,11 +188,13 @@ no_bpffs() {
     umount /sys/fs/bpf
     ! mountpoint -q /sys/fs/bpf || umount /sys/fs/bpf
     # All that attaching takes, but not CAP_SYS_ADMIN, which mounting takes.
-    ip link add here0 numrxqueues 1 numtxqueues 1 type veth peer name here1 numrxqueues 1 numtxqueues 1
-    trap 'ip link del here0' EXIT
-    expect_error 1 'mount a bpffs at /sys/fs/bpf' setpriv --bounding-set=-sys_admin "$LOAD" attach here0 --policy "$POLICY"
+    expect_error 1 'mount a bpffs at /sys/fs/bpf' nsenter --net=/run/netns/$SERVER setpriv --bounding-set=-sys_admin \
+        "$LOAD" attach lab0 --policy "$POLICY"
     [[ $err == *'mount -t bpf bpf /sys/fs/bpf'* ]] || fail "no remedy: $err"
-    equal "$(ip -j link show dev here0 | jq '.[0].xdp.prog.id // 0')" 0 "XDP program"
+    equal "$(xdp_id)" 0 "XDP program"
+    # In mounts of its own, where the pins would go with the command.
+    expect_error 1 'use --netns NAME' ip netns exec $SERVER "$LOAD" attach lab0 --policy "$POLICY"
+    equal "$(xdp_id)" 0 "XDP program"
 }
 
 test_case "detach: removes everything, and is safe to repeat" detaches
@@ -217,7 +219,8 @@ test_case "kill -9: at any moment of an attach, and the next one works" killed
 killed() {
     local step delay
     for step in $(seq 0 59); do
-        attach >/dev/null 2>&1 &
+        # The program itself, not a shell around it, is what is killed.
+        "$LOAD" attach lab0 --netns $SERVER --policy "$POLICY" >/dev/null 2>&1 &
         local pid=$!
         # An attach takes about 12 ms; go over it in steps of a quarter, twice.
         delay=$(printf '0.%05d' $((step % 30 * 50)))
@@ -271,6 +274,9 @@ renamed() {
     "$LOAD" attach other --netns $SERVER --policy "$POLICY" | grep -q 'already attached'
     ip -n $SERVER link add lab0 type veth peer name lab1
     expect_error 1 'its pins are held by other' attach
+    # The new one is not taken for the old one.
+    detach | grep -q 'nothing attached to lab0'
+    expect_error 1 'agentnic is not attached to it' "$BENCH" serve --netns $SERVER --transport xsk --iface lab0
     equal "$("$LOAD" status --json | jq '.instances | length')" 1 "instances"
     "$LOAD" detach other --netns $SERVER | grep -q 'detached from other'
     equal "$(pins)" "" "pins"
@@ -297,6 +303,44 @@ forced_off() {
     bpftool link detach pinned "$(pins | grep '/link$')"
     equal "$("$LOAD" status --json | jq -r '.instances[0].state')" gone "state"
     attach | grep -q '^attached to lab0'
+}
+
+test_case "alternative names: one interface, one instance" altname
+altname() {
+    ip -n $SERVER link property add dev lab0 altname another-name
+    attach >/dev/null
+    "$LOAD" attach another-name --netns $SERVER --policy "$POLICY" | grep -q 'already attached'
+    equal "$("$LOAD" status --json | jq '.instances | length')" 1 "instances"
+    "$LOAD" detach another-name --netns $SERVER | grep -q 'detached from another-name'
+    nothing_left
+}
+
+test_case "interface moved to another namespace: it is told as gone, and another of its name can be attached" moved
+moved() {
+    attach --mode tc >/dev/null
+    ip -n $SERVER link set lab0 netns $CLIENT name moved
+    equal "$("$LOAD" status --json | jq -r '.instances[0].state')" gone "state"
+    ip -n $SERVER link add lab0 numrxqueues 1 numtxqueues 1 type veth peer name lab1 numrxqueues 1 numtxqueues 1
+    attach | grep -q '^attached to lab0'
+    equal "$("$LOAD" status --json | jq -r '.instances | length, .[0].state' | paste -sd ' ')" "1 attached" "status"
+}
+
+test_case "detach: --all is for one namespace with --netns, and not together with an interface" detach_all_of
+detach_all_of() {
+    attach >/dev/null
+    "$LOAD" attach lab0 --netns $CLIENT --policy "$POLICY" --mode tc >/dev/null
+    "$LOAD" detach --all --netns $CLIENT >/dev/null
+    equal "$("$LOAD" status --json | jq -r '.instances[].netns')" $SERVER "what is left"
+    expect_error 2 '--all' "$LOAD" detach lab0 --all
+}
+
+test_case "dry run: of what is attached says that nothing would change, and refuses what attach refuses" dry_run_attached
+dry_run_attached() {
+    attach >/dev/null
+    attach --dry-run | grep -q 'nothing would change'
+    expect_error 1 'attached in mode native' attach --mode skb --dry-run
+    detach >/dev/null
+    expect_error 3 'required tc' attach --mode native --require tc --dry-run
 }
 
 main "$@"

@@ -8,6 +8,7 @@ namespaces() { ip netns list | wc -l; }
 
 # Processes of the lab that still run in this test's own process namespace.
 running() { pgrep -f "$BENCH" | grep -vx "$$" || true; }
+none_running() { [ -z "$(running)" ]; }
 
 test_case "lab: up and down, each twice" up_and_down
 up_and_down() {
@@ -44,11 +45,16 @@ quiet() {
 test_case "experiment: first-light measures both paths, writes its result, and leaves nothing" experiment
 experiment() {
     "$BENCH" lab down >/dev/null
-    "$BENCH" experiment first-light --policy "$POLICY" --out "$WORK/results" --repeats 1 --duration 0.05 >"$WORK/table"
+    # On a busy machine a spinning row may get no answer in this time: then it is marked, and the status is 1.
+    try "$BENCH" experiment first-light --policy "$POLICY" --out "$WORK/results" --repeats 1 --duration 0.05
+    [ "$status" -le 1 ] && [ -z "$err" ] || fail "status $status: $err"
+    equal "$(grep -q 'NOT VALID' <<<"$out" && echo 1 || echo 0)" "$status" "status for rows that are not valid"
+    echo "$out" >"$WORK/table"
     equal "$(grep -c 'native, copy' "$WORK/table")" 8 "AF_XDP rows"
-    equal "$(grep -c 'kernel socket' "$WORK/table")" 8 "kernel rows"
+    equal "$(grep -c 'A kernel .*kernel socket' "$WORK/table")" 8 "kernel rows"
+    equal "$(grep -c 'no agentnic .*kernel socket' "$WORK/table")" 8 "rows of the control"
     local latest=$WORK/results/latest.json
-    equal "$(jq -r '.schema, .rows[1].path, .rows[1].repeats[0].server.obtained' "$latest" | paste -sd ' ')" "agentnic.result/1 B xsk copy" "result"
+    equal "$(jq -r '.schema, .rows[2].path, .rows[2].repeats[0].server.obtained' "$latest" | paste -sd ' ')" "agentnic.result/1 B xsk copy" "result"
     jq -e '.host.kernel and .host.git_revision and .interfaces.server.driver and .argv and .rows[0].histogram_ns' "$latest" >/dev/null
     "$BENCH" report "$latest" | diff - <(head -n -1 "$WORK/table")
     /usr/bin/python3 "$ROOT/results/plot.py" "$latest" >/dev/null
@@ -71,7 +77,7 @@ interrupted() {
     local code=0
     wait $pid || code=$?
     [ $code != 0 ] || fail "it ended well: $(<"$WORK/said")"
-    until_true 10 test -z "$(running)"
+    until_true 10 none_running
     equal "$(namespaces)" 0 "namespaces"
     equal "$(pins)" "" "pins"
     [ ! -e "$WORK/results/latest.json" ] || fail "it wrote a result"
@@ -86,7 +92,7 @@ interrupted_kill() { interrupted KILL; }
 test_case "experiment: a bad policy is told before anything is measured" bad_policy
 bad_policy() {
     jq '.services[0].port = 70000' "$POLICY" >"$WORK/bad.json"
-    expect_error 1 '/services/0/port' "$BENCH" experiment first-light --policy "$WORK/bad.json" --out "$WORK/results"
+    expect_error 2 '/services/0/port' "$BENCH" experiment first-light --policy "$WORK/bad.json" --out "$WORK/results"
     expect_error 2 'nosuch.json' "$BENCH" experiment first-light --policy "$WORK/nosuch.json" --out "$WORK/results"
     equal "$(running)" "" "processes"
 }

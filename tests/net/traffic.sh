@@ -58,7 +58,7 @@ no_owner() {
 test_case "traffic: an owner killed with -9 frees its queue, and the kernel takes over" owner_killed
 owner_killed() {
     attach >/dev/null
-    serve --transport xsk --iface lab0 --wait spin
+    serve --transport xsk --iface lab0 --wait block
     ask 9001
     answered
     kill -KILL "$server_pid"

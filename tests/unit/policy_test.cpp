@@ -120,6 +120,7 @@ TEST_CASE("policy: each fault is told once, with its JSON pointer") {
        "p.json: /services/0: an object belongs here, not number"},
       {"the document not an object", "[]", "p.json: /: an object belongs here, not array"},
       {"too deep", R"({"version": )" + nested, "p.json: "},
+      {"a number beyond all numbers", with("9001", "1e999"), "p.json: number overflow parsing '1e999'"},
       {"control characters in a key", "{\"a\\u0007\": 1}", "p.json: /a\\u0007: unknown key"},
   };
   for (const Broken& one : cases) {

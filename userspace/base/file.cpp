@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <system_error>
 
 #include "base/unique_fd.hpp"
@@ -37,6 +38,16 @@ Result<std::string> read_file(const std::string& path, std::size_t limit) {
     content.append(buffer, static_cast<std::size_t>(got));
     if (content.size() > limit) return bad_file(path, "larger than " + std::to_string(limit) + " bytes");
   }
+}
+
+std::vector<std::string> list_folder(const std::string& path) {
+  std::vector<std::string> names;
+  std::error_code code;
+  for (std::filesystem::directory_iterator entry(path, code), end; !code && entry != end;
+       entry.increment(code)) {
+    names.push_back(entry->path().filename());
+  }
+  return names;
 }
 
 Status write_file(const std::string& path, std::string_view content) {

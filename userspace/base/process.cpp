@@ -137,15 +137,17 @@ Result<Child::Outcome> Child::wait(int timeout_ms) {
                  std::move(errors_)};
 }
 
+Error program_error(const Argv& argv, const Child::Outcome& outcome) {
+  if (outcome.status == 127) return {Exit::Failed, argv[0] + ": no such program", "make deps"};
+  const std::string said = last_line(outcome.errors);
+  return {Exit::Failed,
+          joined(argv) + ": " + (said.empty() ? "exit status " + std::to_string(outcome.status) : said), ""};
+}
+
 Result<std::string> run_program(const Argv& argv, int timeout_ms) {
   Child child = ANIC_TRY(Child::start(argv));
   Child::Outcome outcome = ANIC_TRY(child.wait(timeout_ms));
-  if (outcome.status == 127) return fail(Exit::Failed, argv[0] + ": no such program", "make deps");
-  if (outcome.status != 0) {
-    const std::string said = last_line(outcome.errors);
-    return fail(Exit::Failed, joined(argv) + ": " +
-                                  (said.empty() ? "exit status " + std::to_string(outcome.status) : said));
-  }
+  if (outcome.status != 0) return fail(program_error(argv, outcome));
   return std::move(outcome.output);
 }
 

@@ -18,7 +18,7 @@ using Argv = std::vector<std::string>;
 /// A running child whose standard output and error come here. Move-only; ends the child when it goes.
 class Child final {
  public:
-  /// argv[0] is looked up in PATH and the sbin folders.
+  /// argv[0] is looked up in PATH.
   static Result<Child> start(const Argv& argv);
   Child(Child&& other) noexcept;
   Child& operator=(Child&&) = delete;
@@ -53,7 +53,10 @@ class Child final {
   std::string errors_;
 };
 
-/// Runs to the end; the standard output, or an error with the last line of its standard error.
+/// What a program that ended badly said: the last line of its standard error, or its status.
+Error program_error(const Argv& argv, const Child::Outcome& outcome);
+
+/// Runs to the end; the standard output, or program_error().
 Result<std::string> run_program(const Argv& argv, int timeout_ms = 30'000);
 
 }  // namespace agentnic

@@ -8,11 +8,14 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
 #include <system_error>
+
+#include "base/file.hpp"
 
 namespace agentnic::kern {
 namespace fs = std::filesystem;
@@ -21,6 +24,14 @@ namespace {
 Status make_dir(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno(errno, "make " + path);
   return {};
+}
+
+/// Whether the mounts that this process sees are others than those of the machine's (or container's) first
+/// process.
+bool in_private_mounts() {
+  std::error_code code;
+  const auto first = fs::read_symlink("/proc/1/ns/mnt", code);
+  return !code && first != fs::read_symlink("/proc/self/ns/mnt", code) && !code;
 }
 
 std::string netns_path(std::uint64_t inode) { return fmt::format("{}/{}", kPinRoot, inode); }
@@ -60,6 +71,14 @@ std::string PinDir::path() const { return netns_path(netns_inode) + "/" + escape
 Status ensure_bpffs() {
   struct statfs info{};
   if (::statfs(kBpffs, &info) == 0 && info.f_type == BPF_FS_MAGIC) return {};
+  if (in_private_mounts()) {
+    return fail(
+        Exit::Failed,
+        fmt::format(
+            "mount a bpffs at {}: this process has mounts of its own, and the pins would go with them",
+            kBpffs),
+        "not inside `ip netns exec`: use --netns NAME");
+  }
   if (::mount("bpf", kBpffs, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0) {
     return fail(Exit::Failed,
                 fmt::format("mount a bpffs at {}: {}", kBpffs, std::generic_category().message(errno)),
@@ -87,7 +106,18 @@ Result<UniqueFd> lock_pins() {
   }
 }
 
-void prune_pins() { ::rmdir(kPinRoot); }
+void prune_pins() {
+  for (const std::string& netns : list_folder(kPinRoot))
+    ::rmdir(fmt::format("{}/{}", kPinRoot, netns).c_str());
+  ::rmdir(kPinRoot);
+}
+
+Status clean_pins() {
+  if (::access(kPinRoot, F_OK) != 0) return {};
+  const UniqueFd lock = ANIC_TRY(lock_pins());
+  prune_pins();
+  return {};
+}
 
 Status make_pin_dir(const PinDir& dir) {
   ANIC_TRY(make_dir(netns_path(dir.netns_inode)));
@@ -98,22 +128,18 @@ Status remove_pin_dir(const PinDir& dir) {
   std::error_code code;
   fs::remove_all(dir.path(), code);
   if (code) return fail_errno(code.value(), "remove " + dir.path());
-  fs::remove(netns_path(dir.netns_inode), code);  // refuses, rightly, while another interface is in there
   return {};
 }
 
 std::vector<PinDir> list_pin_dirs() {
   std::vector<PinDir> dirs;
-  std::error_code ignored;
-  for (const auto& ns : fs::directory_iterator(kPinRoot, ignored)) {
-    const std::string inode_text = ns.path().filename();
+  for (const std::string& inode_text : list_folder(kPinRoot)) {
     std::uint64_t inode = 0;
-    const auto [end, error] =
-        std::from_chars(inode_text.data(), inode_text.data() + inode_text.size(), inode);
-    if (error != std::errc() || *end != '\0') continue;
-    for (const auto& entry : fs::directory_iterator(ns.path(), ignored)) {
-      dirs.push_back({inode, unescape_ifname(entry.path().filename())});
-    }
+    const char* text_end = inode_text.data() + inode_text.size();
+    const auto [end, error] = std::from_chars(inode_text.data(), text_end, inode);
+    if (error != std::errc() || end != text_end) continue;
+    for (const std::string& escaped : list_folder(netns_path(inode)))
+      dirs.push_back({inode, unescape_ifname(escaped)});
   }
   return dirs;
 }

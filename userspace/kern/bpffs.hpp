@@ -28,21 +28,23 @@ struct PinDir {
   [[nodiscard]] std::string pin(const char* name) const { return path() + "/" + name; }
 };
 
-/// Mounts a bpffs at /sys/fs/bpf unless one is there.
+/// Mounts a bpffs at /sys/fs/bpf unless one is there; not in mounts that only this process sees.
 Status ensure_bpffs();
 
 /// Makes the root (mode 0700) and takes its lock, which is held until the descriptor closes: attach and
 /// detach of two processes do not meet.
 Result<UniqueFd> lock_pins();
 
-/// Removes the root when it is empty. Only for who holds the lock.
+/// Removes empty directories, the root among them. Only for who holds the lock.
 void prune_pins();
+
+/// Takes the lock and prunes: what an attach that was killed early has left.
+Status clean_pins();
 
 /// Makes the directory of one instance, mode 0700.
 Status make_pin_dir(const PinDir& dir);
 
-/// Unpins everything in the directory and removes it, and its parent when that is empty. Removing what is
-/// not there succeeds.
+/// Unpins everything in the directory and removes it. Removing what is not there succeeds.
 Status remove_pin_dir(const PinDir& dir);
 
 /// Every instance directory there is; none when no bpffs is mounted.

@@ -22,14 +22,18 @@ using Multiprog = std::unique_ptr<xdp_multiprog, decltype(&xdp_multiprog__close)
 using XdpProg = std::unique_ptr<xdp_program, decltype(&xdp_program__close)>;
 
 constexpr std::size_t kMapIdsMax = 64;
+constexpr std::size_t kTcxProgramsMax = 64;
 
 // From <linux/bpf.h> of Linux 6.6; Debian 12 has the header of 6.1.
 constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
 
-/// The text of an errno from an attach; veth's ENOSPC does not speak for itself.
-std::string reason(int code) {
-  if (std::abs(code) == ENOSPC)
+/// The text of an errno from an attach; some do not speak for themselves.
+std::string reason(int code, const Interface& interface, anic_mode mode) {
+  if (std::abs(code) == ENOSPC && interface.driver == "veth") {
     return "fewer receive queues here than transmit queues at the peer of this veth";
+  }
+  if (std::abs(code) == EINVAL && mode == ANIC_MODE_TC)
+    return "this kernel has no tcx, which came with Linux 6.6";
   return std::generic_category().message(std::abs(code));
 }
 
@@ -54,7 +58,12 @@ bool uses_map(int prog_fd, std::uint32_t map_id) {
 
 /// Our program among those of a dispatcher; borrowed from `progs`.
 xdp_program* find_ours(const Multiprog& progs, std::uint32_t map_id) {
-  if (!is_dispatcher(progs)) return nullptr;
+  if (!progs) return nullptr;
+  if (!is_dispatcher(progs)) {
+    // Left by libxdp's silent fallback to a single program, if we were killed before we saw it.
+    xdp_program* alone = xdp_multiprog__main_prog(progs.get());
+    return alone != nullptr && uses_map(xdp_program__fd(alone), map_id) ? alone : nullptr;
+  }
   xdp_program* prog = nullptr;
   while ((prog = xdp_multiprog__next_prog(prog, progs.get())) != nullptr) {
     if (uses_map(xdp_program__fd(prog), map_id)) return prog;
@@ -97,7 +106,7 @@ Result<Attachment> attach_link(int prog_fd, const Interface& interface, anic_hoo
   if (fd < 0) {
     return fail(means_unsupported(code) ? Exit::Unsupported : Exit::Failed,
                 fmt::format("attach {} to {} ({}): {}", hook == ANIC_HOOK_TCX ? "anic_tc" : "anic_xdp",
-                            interface.name, mode_name(mode), reason(code)),
+                            interface.name, mode_name(mode), reason(code, interface, mode)),
                 mode == ANIC_MODE_NATIVE ? "--mode skb" : "--mode auto");
   }
   Attachment done;
@@ -110,6 +119,10 @@ Result<Attachment> attach_link(int prog_fd, const Interface& interface, anic_hoo
 /// One mode, over the dispatcher where that works. `code` says why not, 0 on success.
 Result<Attachment> attach_mode(const Object& object, const Interface& interface, anic_mode mode, int& code) {
   if (mode == ANIC_MODE_TC) return attach_link(object.tc_fd(), interface, ANIC_HOOK_TCX, mode, code);
+  if (Status vacant = refuse_foreign_xdp(interface); !vacant) {
+    code = -EBUSY;
+    return fail(vacant.error());
+  }
   std::string note = "single program: this kernel refuses the extension programs of libxdp's dispatcher";
   if (dispatcher_works()) {
     code = attach_dispatcher(object, interface, mode);
@@ -119,7 +132,7 @@ Result<Attachment> attach_mode(const Object& object, const Interface& interface,
       done.mode = mode;
       return done;
     }
-    note = fmt::format("single program: libxdp's dispatcher was refused: {}", reason(code));
+    note = fmt::format("single program: libxdp's dispatcher was refused: {}", reason(code, interface, mode));
   }
   Attachment done = ANIC_TRY(attach_link(object.xdp_fd(), interface, ANIC_HOOK_XDP_LINK, mode, code));
   done.notes.push_back(note);
@@ -152,13 +165,19 @@ bool dispatcher_works() {
   return works;
 }
 
-Status refuse_foreign_xdp(const Interface& interface, bool may_use_dispatcher) {
+Status refuse_foreign_xdp(const Interface& interface) {
   const XdpProgram there = ANIC_TRY(attached_xdp(interface.ifindex));
   if (there.id == 0) return {};
-  if (may_use_dispatcher && is_dispatcher(multiprog_of(interface.ifindex))) return {};
+  if (there.name.empty()) {
+    return fail(
+        Exit::Failed,
+        fmt::format("attach anic_xdp to {}: an XDP program (id {}) is there", interface.name, there.id),
+        "run it as root to see whose it is");
+  }
+  if (dispatcher_works() && is_dispatcher(multiprog_of(interface.ifindex))) return {};
   return fail(Exit::Failed,
               fmt::format("attach anic_xdp to {}: XDP program {} (id {}) is there, and it is not agentnic's",
-                          interface.name, there.name.empty() ? "?" : there.name, there.id),
+                          interface.name, there.name, there.id),
               fmt::format("take it off first (ip link set dev {} xdp off, or its own tool), or use --mode tc",
                           interface.name));
 }
@@ -173,9 +192,22 @@ Result<Attachment> attach(const Object& object, const Interface& interface, cons
       return tried;
     }
     if (mode == plan.modes.back() || !means_unsupported(code)) return tried;
-    notes.push_back(fmt::format("not {}: {}", mode_name(mode), reason(code)));
+    notes.push_back(fmt::format("not {}: {}", mode_name(mode), reason(code, interface, mode)));
   }
   return fail(Exit::Failed, fmt::format("attach to {}: no mode to try", interface.name));
+}
+
+bool is_on_interface(std::uint32_t ifindex, anic_hook hook, std::uint32_t prog_id) {
+  if (hook != ANIC_HOOK_TCX) {
+    const auto there = attached_xdp(ifindex);
+    return there && there->id == prog_id;
+  }
+  std::array<std::uint32_t, kTcxProgramsMax> ids{};
+  LIBBPF_OPTS(bpf_prog_query_opts, query);
+  query.prog_ids = ids.data();
+  query.prog_cnt = ids.size();
+  return bpf_prog_query_opts(static_cast<int>(ifindex), kTcxIngress, &query) == 0 &&
+         std::find(ids.begin(), ids.begin() + query.prog_cnt, prog_id) != ids.begin() + query.prog_cnt;
 }
 
 Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
@@ -191,8 +223,10 @@ Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
   return true;
 }
 
-bool in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
-  return find_ours(multiprog_of(ifindex), map_id) != nullptr;
+std::uint32_t id_in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
+  const Multiprog progs = multiprog_of(ifindex);
+  const xdp_program* ours = is_dispatcher(progs) ? find_ours(progs, map_id) : nullptr;
+  return ours != nullptr ? xdp_program__id(ours) : 0;
 }
 
 std::string hook_name(std::uint8_t hook) {

@@ -39,16 +39,20 @@ struct Attachment {
 
 /// Refuses, with its name, when a program that is not ours and not libxdp's dispatcher is in the way.
 /// Call inside the interface's network namespace, as all functions below.
-Status refuse_foreign_xdp(const Interface& interface, bool may_use_dispatcher);
+Status refuse_foreign_xdp(const Interface& interface);
 
 Result<Attachment> attach(const Object& object, const Interface& interface, const ModePlan& plan);
+
+/// Whether this program sits on this interface of the calling thread's namespace.
+bool is_on_interface(std::uint32_t ifindex, anic_hook hook, std::uint32_t prog_id);
 
 /// Takes the program that uses the map with this id out of the dispatcher of an interface; false: no such
 /// program.
 Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);
 
-/// Whether a program that uses the map with this id runs under the dispatcher of an interface.
-bool in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);
+/// The id of the program that uses the map with this id and runs under the dispatcher of an interface; 0:
+/// none.
+std::uint32_t id_in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);
 
 /// The words for people and JSON; "?" for a value that has none.
 std::string hook_name(std::uint8_t hook);

@@ -69,39 +69,60 @@ std::optional<LinkState> read_link(const PinDir& dir) {
 
 /// Judges a link or a dispatcher membership whose meta map is known to be ours.
 void judge(InstanceStatus& status) {
+  constexpr const char* kGone =
+      "the interface is gone or in another namespace, or the program was forced off it; detach removes what "
+      "is left";
   const auto link = read_link(status.dir);
-  std::uint32_t ifindex = link ? link->ifindex : 0;
-  if (status.meta.hook == ANIC_HOOK_XDP_DISPATCHER && status.netns) {
+  status.ifindex = link ? link->ifindex : 0;
+  status.prog_id = link ? link->prog_id : 0;
+  if (!link && status.meta.hook == ANIC_HOOK_XDP_DISPATCHER) {
+    if (!status.netns) {
+      status.problem = "its network namespace is gone, or has no name here: look at it from inside";
+      return;
+    }
     const std::uint32_t counters = map_id(status.dir, kCountersPin);
-    const auto there =
-        status.netns->run([&]() -> Result<bool> { return in_dispatcher(status.meta.ifindex, counters); });
-    if (there && *there) ifindex = status.meta.ifindex;
+    const auto id = status.netns->run(
+        [&]() -> Result<std::uint32_t> { return id_in_dispatcher(status.meta.ifindex, counters); });
+    status.prog_id = id ? *id : 0;
+    if (status.prog_id != 0) status.ifindex = status.meta.ifindex;
   } else if (!link) {
-    status.problem = "an attach was stopped half-way; attach again, or detach";
+    status.problem = "an attach was stopped half-way, or is going on; attach again, or detach";
     return;
   }
-  if (ifindex == 0) {
-    status.health = Health::Gone;
-    status.problem = "the interface is gone, or the program was forced off it; detach removes what is left";
-    return;
+  status.health = Health::Gone;
+  status.problem = kGone;
+  if (status.ifindex == 0) return;
+  if (status.netns) {
+    const auto name = status.netns->run([&]() -> Result<std::string> {
+      // A moved interface has its index in another namespace, where it may be anybody's here.
+      const auto hook = static_cast<anic_hook>(status.meta.hook);
+      if (link && !is_on_interface(status.ifindex, hook, status.prog_id)) return std::string();
+      char buffer[IF_NAMESIZE] = {};
+      return std::string(::if_indextoname(status.ifindex, buffer) != nullptr ? buffer : "");
+    });
+    if (!name || name->empty()) return;
+    status.ifname = *name;
   }
   status.health = Health::Attached;
-  status.prog_id = link ? link->prog_id : 0;
-  if (!status.netns) return;
-  const auto name = status.netns->run([&]() -> Result<std::string> {
-    char buffer[IF_NAMESIZE] = {};
-    return std::string(::if_indextoname(ifindex, buffer) != nullptr ? buffer : "");
-  });
-  if (name && !name->empty()) status.ifname = *name;
+  status.problem.clear();
 }
 
+/// Where there is no link pin: our program may sit in a dispatcher, be it by a whole attach or by half of
+/// one.
 Status take_out_of_dispatcher(const PinDir& dir) {
   const std::uint32_t counters = map_id(dir, kCountersPin);
   const auto meta = read_meta(dir);
   if (counters == 0 || !meta || meta->ifindex == 0) return {};
   const auto netns = NetNs::find(dir.netns_inode, meta->netns_cookie);
-  if (!netns) return {};  // gone, and its interfaces with it
-  ANIC_TRY(netns->run([&]() -> Result<bool> { return leave_dispatcher(meta->ifindex, counters); }));
+  // Not found: gone with its interfaces, or without a name here. A link would tell; the dispatcher has none.
+  if (!netns && meta->hook == ANIC_HOOK_XDP_DISPATCHER && std::filesystem::exists("/sys/fs/bpf/xdp")) {
+    return fail(
+        Exit::Failed,
+        fmt::format("detach from {}: its network namespace is gone, or has no name here", dir.ifname),
+        fmt::format("inside the namespace: agentnic-load detach; if it is gone: rm -r {}", dir.path()));
+  }
+  if (netns)
+    ANIC_TRY(netns->run([&]() -> Result<bool> { return leave_dispatcher(meta->ifindex, counters); }));
   return {};
 }
 
@@ -111,8 +132,9 @@ Result<bool> detach_locked(const PinDir& dir) {
   if (!std::filesystem::exists(dir.path(), ignored)) return false;
   if (const auto link = open_pin(dir, kLinkPin)) {
     // A link whose interface is gone answers ENOLINK; it has nothing left to detach.
-    if (bpf_link_detach(link->get()) != 0 && errno != ENOLINK)
+    if (bpf_link_detach(link->get()) != 0 && errno != ENOLINK) {
       return fail_errno(errno, "detach the link " + dir.pin(kLinkPin));
+    }
   } else {
     ANIC_TRY(take_out_of_dispatcher(dir));
   }
@@ -157,16 +179,6 @@ Result<AttachReport> accept_existing(const InstanceStatus& status, const policy:
   return report;
 }
 
-/// An instance keeps the pins of the name it was attached under; a new interface of that name cannot have
-/// them.
-Status same_interface(const InstanceStatus& status, const std::string& ifname) {
-  if (status.ifname == ifname) return {};
-  return fail(
-      Exit::Failed,
-      fmt::format("attach to {}: its pins are held by {}, which had this name before", ifname, status.ifname),
-      fmt::format("agentnic-load detach {}", status.ifname));
-}
-
 Status check_required(const AttachOptions& options, anic_hook hook, anic_mode mode,
                       const std::string& ifname) {
   for (const std::string& word : options.require) {
@@ -181,14 +193,26 @@ Status check_required(const AttachOptions& options, anic_hook hook, anic_mode mo
   return {};
 }
 
-/// Everything between "the directory is free" and the link's pin.
-Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const policy::Policy& policy,
-                           const AttachOptions& options) {
-  const Interface interface = ANIC_TRY(netns.run([&] { return find_interface(dir.ifname); }));
-  const ModePlan plan = plan_modes(options.mode, policy.needs_xsk());
-  const bool wants_xdp = plan.modes.front() != ANIC_MODE_TC;
-  if (wants_xdp) ANIC_TRY(netns.run([&] { return refuse_foreign_xdp(interface, dispatcher_works()); }));
+/// The instance that is attached to an interface, or nothing when one can be made; an error when its pins are
+/// not free for that.
+Result<std::optional<InstanceStatus>> existing_instance(const NetNs& netns, const Interface& interface) {
+  const std::string what = fmt::format("attach to {}: ", interface.name);
+  auto ours = find_instance(netns, interface.name);
+  if (ours && ours->health == Health::OtherAbi) return fail(Exit::Failed, what + ours->problem);
+  if (ours && ours->health == Health::Attached) return ours;
+  const auto by_name = inspect_instance(PinDir{netns.inode(), interface.name});
+  if (by_name && by_name->health == Health::Attached) {
+    return fail(Exit::Failed,
+                fmt::format("{}its pins are held by {}, which had this name before", what, by_name->ifname),
+                fmt::format("agentnic-load detach {}", by_name->ifname));
+  }
+  return std::nullopt;
+}
 
+/// Everything between "the directory is free" and the link's pin.
+Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interface& interface,
+                           const policy::Policy& policy, const AttachOptions& options) {
+  const ModePlan plan = plan_modes(options.mode, policy.needs_xsk());
   const Object object = ANIC_TRY(Object::load());
   ANIC_TRY(object.fill(policy::compile(policy)));
   anic_meta meta = make_meta(netns, interface, policy);
@@ -228,23 +252,17 @@ Status need_privileges(const std::string& verb) {
 
 Result<AttachReport> attach_instance(const NetNs& netns, const std::string& ifname,
                                      const policy::Policy& policy, const AttachOptions& options) {
-  ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
-  ANIC_TRY(need_privileges("attach to " + ifname));
+  const Interface interface = ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
+  ANIC_TRY(need_privileges("attach to " + interface.name));
   const UniqueFd lock = ANIC_TRY(lock_pins());
-  PinDir dir{netns.inode(), ifname};
-  if (const auto existing = find_instance(netns, ifname)) {
-    dir = existing->dir;
-    if (existing->health == Health::OtherAbi)
-      return fail(Exit::Failed, fmt::format("attach to {}: {}", ifname, existing->problem));
-    if (existing->health == Health::Attached) {
-      ANIC_TRY(same_interface(*existing, ifname));
-      AttachReport report = ANIC_TRY(accept_existing(*existing, policy, options));
-      ANIC_TRY(check_required(options, report.hook, report.mode, ifname));
-      return report;
-    }
-    ANIC_TRY(detach_locked(dir));
+  if (const auto existing = ANIC_TRY(existing_instance(netns, interface))) {
+    AttachReport report = ANIC_TRY(accept_existing(*existing, policy, options));
+    ANIC_TRY(check_required(options, report.hook, report.mode, interface.name));
+    return report;
   }
-  auto report = build(dir, netns, policy, options);
+  const PinDir dir{netns.inode(), interface.name};
+  ANIC_TRY(detach_locked(dir));  // what an interrupted attach or a vanished interface left
+  auto report = build(dir, netns, interface, policy, options);
   if (!report) {
     // The first error is the one to tell; a failure to clean up is met again by the next call.
     static_cast<void>(detach_locked(dir).has_value());
@@ -259,19 +277,32 @@ Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& if
   forecast.interface = ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
   forecast.plan = plan_modes(options.mode, policy.needs_xsk());
   forecast.memory_bytes = Object::memory_bytes(possible_cpus());
-  forecast.pins = PinDir{netns.inode(), ifname}.path();
-  const auto existing = find_instance(netns, ifname);
-  if (existing && existing->health == Health::Attached) {
-    ANIC_TRY(same_interface(*existing, ifname));
-    ANIC_TRY(accept_existing(*existing, policy, options));
-  } else if (forecast.plan.modes.front() != ANIC_MODE_TC) {
-    ANIC_TRY(netns.run([&] { return refuse_foreign_xdp(forecast.interface, true); }));
+  forecast.pins = PinDir{netns.inode(), forecast.interface.name}.path();
+  if (const auto existing = ANIC_TRY(existing_instance(netns, forecast.interface))) {
+    const AttachReport report = ANIC_TRY(accept_existing(*existing, policy, options));
+    ANIC_TRY(check_required(options, report.hook, report.mode, ifname));
+    forecast.already = true;
+    return forecast;
+  }
+  for (const std::string& word : options.require) {
+    const auto fits = [&](anic_mode mode) {
+      return word == "dispatcher" ? mode != ANIC_MODE_TC : word == mode_name(mode);
+    };
+    if (std::ranges::none_of(forecast.plan.modes, fits)) {
+      return fail(Exit::Unsupported,
+                  fmt::format("attach to {}: required {}, which would not be tried", ifname, word));
+    }
+  }
+  if (forecast.plan.modes.front() != ANIC_MODE_TC) {
+    ANIC_TRY(netns.run([&] { return refuse_foreign_xdp(forecast.interface); }));
   }
   return forecast;
 }
 
 Result<bool> detach_instance(const PinDir& dir) {
   ANIC_TRY(need_privileges("detach from " + dir.ifname));
+  std::error_code ignored;
+  if (!std::filesystem::exists(kPinRoot, ignored)) return false;
   const UniqueFd lock = ANIC_TRY(lock_pins());
   auto was_there = detach_locked(dir);
   prune_pins();
@@ -304,12 +335,16 @@ std::optional<InstanceStatus> inspect_instance(const PinDir& dir) {
 }
 
 std::optional<InstanceStatus> find_instance(const NetNs& netns, const std::string& ifname) {
+  const auto interface = netns.run([&] { return find_interface(ifname); });
   for (const PinDir& dir : list_pin_dirs()) {
-    if (dir.netns_inode != netns.inode()) continue;
+    if (!interface || dir.netns_inode != netns.inode()) continue;
     auto status = inspect_instance(dir);
-    if (status && status->health == Health::Attached && status->ifname == ifname) return status;
+    if (status && status->health == Health::Attached && status->ifindex == interface->ifindex) return status;
   }
-  return inspect_instance(PinDir{netns.inode(), ifname});
+  auto by_name = inspect_instance(PinDir{netns.inode(), ifname});
+  if (by_name && by_name->health == Health::Attached)
+    return std::nullopt;  // to an interface that was renamed
+  return by_name;
 }
 
 Result<Stats> read_stats(const InstanceStatus& status) {

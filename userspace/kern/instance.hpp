@@ -50,6 +50,7 @@ struct AttachForecast {
   ModePlan plan;
   std::uint64_t memory_bytes = 0;
   std::string pins;
+  bool already = false;  ///< it is attached with this policy; nothing would change
 };
 Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& ifname,
                                        const policy::Policy& policy, const AttachOptions& options);
@@ -66,17 +67,18 @@ struct InstanceStatus {
   PinDir dir;
   std::optional<NetNs> netns;  ///< nothing when it has no name and is not the current one
   Health health = Health::Incomplete;
-  std::string problem;  ///< what is wrong and what to do, unless Attached
-  anic_meta meta{};     ///< zero when it could not be read
-  std::string ifname;   ///< as it is called now
+  std::string problem;        ///< what is wrong and what to do, unless Attached
+  anic_meta meta{};           ///< zero when it could not be read
+  std::string ifname;         ///< as it is called now
+  std::uint32_t ifindex = 0;  ///< 0 once the interface is gone
   std::uint32_t prog_id = 0;
 };
 
 /// The state of one instance; nothing when there is no pin of it.
 std::optional<InstanceStatus> inspect_instance(const PinDir& dir);
 
-/// The instance of an interface by the name it has now, or, when none has it, by the name it was attached
-/// under.
+/// The instance of the interface that has this name now; else what is left under this name, unless it is
+/// attached to an interface that was renamed.
 std::optional<InstanceStatus> find_instance(const NetNs& netns, const std::string& ifname);
 
 /// True when something was there. Works on what is broken, half-made, or of another version.

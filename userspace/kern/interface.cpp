@@ -46,6 +46,8 @@ Result<Interface> find_interface(const std::string& name) {
     return fail(Exit::BadInput, fmt::format("find interface {}: there is none with this name", name),
                 "ip link shows them; --netns NAME looks in another network namespace");
   }
+  char first_name[IF_NAMESIZE] = {};  // `name` may be an alternative one
+  if (::if_indextoname(found.ifindex, first_name) != nullptr) found.name = first_name;
   ethtool_drvinfo info{};
   info.cmd = ETHTOOL_GDRVINFO;
   const bool answered = ethtool(name, info);

@@ -29,7 +29,7 @@ struct Offloads {
   std::optional<bool> gro;
 };
 
-/// An interface that is not there is bad input.
+/// By its name or an alternative one; the result has the first. An interface that is not there is bad input.
 Result<Interface> find_interface(const std::string& name);
 
 Offloads read_offloads(const std::string& name);

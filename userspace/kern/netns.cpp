@@ -8,9 +8,9 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <filesystem>
-#include <system_error>
 #include <thread>
+
+#include "base/file.hpp"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -66,9 +66,10 @@ Result<NetNs> NetNs::open(const std::string& name) {
 std::optional<NetNs> NetNs::find(std::uint64_t inode, std::uint64_t cookie) {
   if (auto here = current(); here && here->inode() == inode && here->cookie() == cookie)
     return std::move(*here);
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(kNamedDir, ignored)) {
-    auto named = open(entry.path().filename());
+  for (const std::string& name : list_folder(kNamedDir)) {
+    struct stat info{};
+    if (::stat(fmt::format("{}/{}", kNamedDir, name).c_str(), &info) != 0 || info.st_ino != inode) continue;
+    auto named = open(name);
     if (named && named->inode() == inode && named->cookie() == cookie) return std::move(*named);
   }
   return std::nullopt;

@@ -85,14 +85,13 @@ Json steering_inside(const kern::NetNs& netns, const std::string& ifname) {
 Json describe_host() {
   utsname name{};
   ::uname(&name);
-  return {
-      {"agentnic_version", AGENTNIC_VERSION},
-      {"git_revision", AGENTNIC_REVISION},
-      {"kernel", fmt::format("{} {} {}", name.sysname, name.release, name.machine)},
-      {"cpu_model", cpu_model()},
-      {"cpus_online", ::sysconf(_SC_NPROCESSORS_ONLN)},
-      {"cpu_governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
-      {"hypervisor_clock", first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource")}};
+  return {{"agentnic_version", AGENTNIC_VERSION},
+          {"git_revision", AGENTNIC_REVISION},
+          {"kernel", fmt::format("{} {} {}", name.sysname, name.release, name.machine)},
+          {"cpu_model", cpu_model()},
+          {"cpus_online", ::sysconf(_SC_NPROCESSORS_ONLN)},
+          {"cpu_governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
+          {"clocksource", first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource")}};
 }
 
 Result<Json> describe_interface(const std::string& netns, const std::string& ifname) {

@@ -4,6 +4,7 @@
 /// Experiments: what `make demo` runs, its result file and its table.
 
 #include <string>
+#include <vector>
 
 #include "base/json.hpp"
 #include "base/result.hpp"
@@ -17,13 +18,19 @@ struct ExperimentOptions {
   std::vector<std::string> argv;  ///< of the program, for the record
 };
 
-/// first-light: kernel UDP and AF_XDP servers side by side at 64, 128, 256 and 512 B, spinning and blocking,
-/// repeats alternating, in a lab of its own that goes when this process ends. Schema agentnic.result/1.
-/// Puts this process into private mounts; call it once.
+/// first-light: a kernel UDP server without agentnic, the same under its policy, and an AF_XDP server, at 64,
+/// 128, 256 and 512 B, spinning and blocking, repeats alternating, in a lab of its own that goes when this
+/// process ends. Schema agentnic.result/1. Puts this process into private mounts; call it once.
 Result<Json> run_first_light(const ExperimentOptions& options);
 
 /// The table of an agentnic.result/1; bad input when it is something else.
 Result<std::string> report(const Json& result);
+
+/// Whether every row of a result can be trusted.
+bool is_valid(const Json& result);
+
+/// The folder that save_result() writes to; call it before measuring.
+Status make_result_folder(const std::string& directory);
 
 /// Writes DIR/local-<time>.json and makes DIR/latest.json the same; the first path.
 Result<std::string> save_result(const Json& result, const std::string& directory);

@@ -46,13 +46,14 @@ CpuUse cpu_now() {
   stat >> cpu;
   for (double& value : ticks) stat >> value;
   const auto hz = static_cast<double>(::sysconf(_SC_CLK_TCK));
-  use.softirq = (ticks[5] + ticks[6]) / hz;
-  use.machine = (ticks[0] + ticks[1] + ticks[2]) / hz + use.softirq;
+  use.irq = (ticks[5] + ticks[6]) / hz;
+  use.machine = (ticks[0] + ticks[1] + ticks[2]) / hz + use.irq;
+  use.steal = ticks[7] / hz;
   return use;
 }
 
 CpuUse operator-(const CpuUse& a, const CpuUse& b) {
-  return {a.client - b.client, a.machine - b.machine, a.softirq - b.softirq};
+  return {a.client - b.client, a.machine - b.machine, a.irq - b.irq, a.steal - b.steal};
 }
 
 /// The client's half of both loops: stamped requests out, checked answers in.
@@ -104,7 +105,8 @@ class Client {
 };
 
 /// One request after the other until `end_ns`.
-void closed_loop(Client& client, LoadResult& result, std::uint64_t end_ns) noexcept {
+void closed_loop(Client& client, LoadResult& result, std::uint64_t end_ns) {
+  const CpuUse cpu_before = cpu_now();
   std::uint64_t now = monotonic_ns();
   while (now < end_ns && !stop_requested()) {
     const std::uint64_t sent_at = monotonic_ns();
@@ -126,10 +128,12 @@ void closed_loop(Client& client, LoadResult& result, std::uint64_t end_ns) noexc
       if (answer) ++result.stale;
       if (now - sent_at > kAnswerTimeoutNs || stop_requested()) {
         ++result.lost;
+        result.latency_ns.record(now - sent_at);  // left out, the worst would flatter the tail
         break;
       }
     }
   }
+  result.cpu = cpu_now() - cpu_before;
 }
 
 /// A request every 1/rate seconds from `start_ns` to `end_ns`, and the answers as they come.
@@ -140,6 +144,7 @@ void open_loop(Client& client, LoadResult& result, double rate_per_s, std::uint6
   const auto planned =
       static_cast<std::uint64_t>(std::ceil(static_cast<double>(end_ns - start_ns) / gap_ns - 1e-6));
   std::vector<bool> answered(planned);
+  const CpuUse cpu_before = cpu_now();
   const auto due = [&](std::uint64_t count) {
     return start_ns + static_cast<std::uint64_t>(static_cast<double>(count) * gap_ns);
   };
@@ -170,6 +175,7 @@ void open_loop(Client& client, LoadResult& result, double rate_per_s, std::uint6
     drain();
   }
   result.missed = planned - attempts;
+  result.cpu = cpu_now() - cpu_before;  // the wait for the last answers is not part of the window
   const std::uint64_t linger_until = monotonic_ns() + kAnswerTimeoutNs;
   while (result.received < result.sent && monotonic_ns() < linger_until && !stop_requested()) drain();
   result.lost = result.sent - std::min(result.sent, result.received);
@@ -210,6 +216,7 @@ Result<LoadResult> run_load(const LoadOptions& options) {
     return fail(Exit::BadInput, "an open loop needs a rate from 1 to 100000000 a second", "--rate");
   }
   auto socket = ANIC_TRY(path::UdpSocket::connect(options.server));
+  const WakeUps wake_ups;
   ::prctl(PR_SET_TIMERSLACK, 1UL);  // a sleep until the next send should end then
   const auto nanoseconds = [](double s) { return static_cast<std::uint64_t>(s * 1e9); };
   const auto pass = [&](Client& client, LoadResult& into, double seconds) {
@@ -230,9 +237,7 @@ Result<LoadResult> run_load(const LoadOptions& options) {
   pass(client, warmup, options.warmup_s);
   client.count_into(result);
   const std::uint64_t drops_before = socket.drops();
-  const CpuUse before = cpu_now();
   pass(client, result, options.duration_s);
-  result.cpu = cpu_now() - before;
   result.dropped = socket.drops() - drops_before;
   result.offered_per_s =
       options.loop == Loop::Open ? options.rate_per_s : static_cast<double>(result.sent) / result.seconds;
@@ -286,7 +291,8 @@ Json to_json(const LoadOptions& options, const LoadResult& result) {
           {"max_ns", result.latency_ns.max()},
           {"cpu_client_pct", result.cpu.client / result.seconds * 100},
           {"cpu_machine_pct", result.cpu.machine / result.seconds * 100},
-          {"cpu_softirq_pct", result.cpu.softirq / result.seconds * 100},
+          {"cpu_irq_pct", result.cpu.irq / result.seconds * 100},
+          {"cpu_steal_pct", result.cpu.steal / result.seconds * 100},
           {"cpu_machine_us_per_request", per_request_us(result.cpu.machine)},
           {"valid", result.invalid.empty()},
           {"invalid_because", result.invalid},

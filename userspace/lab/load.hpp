@@ -37,7 +37,8 @@ inline constexpr std::size_t kMaxSize = 65507;
 struct CpuUse {
   double client = 0;   ///< this process, user and system (getrusage)
   double machine = 0;  ///< all that was not idle, on all CPUs (/proc/stat, 10 ms ticks)
-  double softirq = 0;  ///< the share of it in softirq and irq
+  double irq = 0;      ///< the share of it in softirq and hard irq
+  double steal = 0;    ///< taken from this machine by its host; not part of `machine`
 };
 
 struct LoadResult {
@@ -46,7 +47,7 @@ struct LoadResult {
   double offered_per_s = 0;  ///< Loop::Open: what was asked for; else what was sent
   std::uint64_t sent = 0;
   std::uint64_t received = 0;
-  std::uint64_t lost = 0;        ///< no answer within kAnswerTimeout
+  std::uint64_t lost = 0;  ///< no answer within kAnswerTimeoutNs; Loop::Closed records that time for them
   std::uint64_t late_sends = 0;  ///< Loop::Open: left more than kLateSend after their time
   std::uint64_t missed = 0;      ///< Loop::Open: their time came, and the run ended before they left
   std::uint64_t unsent = 0;      ///< refused by the kernel
@@ -64,7 +65,7 @@ struct LoadResult {
 inline constexpr std::uint64_t kAnswerTimeoutNs = 100'000'000;
 inline constexpr std::uint64_t kLateSendNs = 50'000;
 
-/// Runs to the end, or until stop_requested(), which is an error. Call catch_stop_signals() first.
+/// Runs to the end, or until stop_requested(), which is an error.
 Result<LoadResult> run_load(const LoadOptions& options);
 
 /// Schema agentnic.run/1 without argv. Units are in the key names; a percentile without samples enough is

@@ -17,9 +17,11 @@ namespace {
 
 constexpr int kAnswerMs = 10'000;
 
-Result<Json> parse_output(const std::string& text, const std::string& who) {
-  Json json = Json::parse(text, nullptr, false);
-  if (json.is_discarded()) return fail(Exit::Failed, fmt::format("{}: its output is not JSON", who));
+/// The JSON that a program printed; a run that is not valid says so in it and exits with 1. Whoever printed
+/// none failed.
+Result<Json> json_of(const Argv& argv, const Child::Outcome& outcome) {
+  Json json = Json::parse(outcome.output, nullptr, false);
+  if (json.is_discarded()) return fail(program_error(argv, outcome));
   return json;
 }
 
@@ -58,21 +60,13 @@ Result<Json> measure(const Bench& bench, const RunSpec& spec) {
                     "--json"};
   Child server = ANIC_TRY(Child::start(serve));
   ANIC_TRY(server.read_line(kAnswerMs));  // it is ready
-  const std::string client_output =
-      ANIC_TRY(run_program(run, kAnswerMs + static_cast<int>((spec.duration_s + spec.warmup_s) * 1000)));
+  Child client = ANIC_TRY(Child::start(run));
+  const auto asked =
+      ANIC_TRY(client.wait(kAnswerMs + static_cast<int>((spec.duration_s + spec.warmup_s) * 1000)));
   server.ask_to_stop();
-  const auto server_outcome = ANIC_TRY(server.wait(kAnswerMs));
+  const auto served = ANIC_TRY(server.wait(kAnswerMs));
   if (stop_requested()) return fail(Exit::Failed, "stopped");
-  return Json{{"server", ANIC_TRY(parse_output(server_outcome.output, serve[0] + " serve"))},
-              {"run", ANIC_TRY(parse_output(client_output, run[0] + " run"))}};
-}
-
-Result<Json> attach_policy(const Bench& bench, const std::string& policy_file) {
-  const std::string load = std::filesystem::path(bench.program).parent_path() / "agentnic-load";
-  const std::string output =
-      ANIC_TRY(run_program({load, "attach", bench.lab.server.ifname, "--netns", bench.lab.server.netns,
-                            "--policy", policy_file, "--json"}));
-  return parse_output(output, "agentnic-load attach");
+  return Json{{"server", ANIC_TRY(json_of(serve, served))}, {"run", ANIC_TRY(json_of(run, asked))}};
 }
 
 Spread spread(std::vector<double> values) {

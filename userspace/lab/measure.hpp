@@ -43,9 +43,6 @@ Bench make_bench(const Lab& lab);
 /// {"server": agentnic.serve/1, "run": agentnic.run/1}, each with its argv.
 Result<Json> measure(const Bench& bench, const RunSpec& spec);
 
-/// Puts a policy on the server's interface with agentnic-load, and returns its agentnic.attach/1.
-Result<Json> attach_policy(const Bench& bench, const std::string& policy_file);
-
 /// Median, least and greatest of the values of several repeats; values must not be empty.
 struct Spread {
   double median = 0;

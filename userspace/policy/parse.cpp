@@ -263,7 +263,7 @@ Policy read_policy(const Json& json) {
 }
 
 /// What nlohmann::json says, without its own error number.
-std::string plain(const Json::parse_error& error) {
+std::string plain(const Json::exception& error) {
   std::string_view text = error.what();
   if (const auto end = text.find("] "); end != std::string_view::npos) text.remove_prefix(end + 2);
   return std::string(text);
@@ -284,6 +284,8 @@ Result<Policy> parse(std::string_view text, const std::string& name) {
   } catch (const Fault& fault) {
     return report(fault);
   } catch (const Json::parse_error& error) {
+    return fail(Exit::BadInput, fmt::format("{}: {}", name, plain(error)));
+  } catch (const Json::exception& error) {  // a number beyond all numbers, for one
     return fail(Exit::BadInput, fmt::format("{}: {}", name, plain(error)));
   }
 }

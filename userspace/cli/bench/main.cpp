@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iostream>
 #include <map>
 
@@ -193,6 +194,7 @@ Result<int> run(const Options& options) {
 
 Result<int> experiment(const Options& options) {
   ANIC_TRY(kern::need_privileges("experiment " + options.experiment));
+  ANIC_TRY(lab::make_result_folder(options.out));
   const Json result = ANIC_TRY(lab::run_first_light({.policy_file = options.policy,
                                                      .repeats = options.repeats,
                                                      .duration_s = options.repeat_s,
@@ -203,7 +205,7 @@ Result<int> experiment(const Options& options) {
   } else {
     std::cout << ANIC_TRY(lab::report(result)) << "written: " << path << '\n';
   }
-  return 0;
+  return static_cast<int>(lab::is_valid(result) ? Exit::Done : Exit::Failed);
 }
 
 Result<int> report(const Options& options) {
@@ -231,7 +233,8 @@ Result<int> compare(const Options& options) {
       std::cout << fmt::format("  {}: {}\n", one.at("id").get<std::string>(),
                                one.at("note").get<std::string>());
   }
-  return 0;
+  const bool valid = std::ranges::all_of(list, [](const Json& one) { return one.at("valid").get<bool>(); });
+  return static_cast<int>(valid ? Exit::Done : Exit::Failed);
 }
 
 }  // namespace
@@ -311,7 +314,8 @@ int main(int argc, char** argv) {
       program.command("experiment", "run an experiment in a lab of its own; nothing is left of it",
                       [&] { return experiment(options); });
   experiment_command
-      ->add_option("NAME", options.experiment, "first-light: kernel UDP and AF_XDP side by side")
+      ->add_option("NAME", options.experiment,
+                   "first-light: kernel UDP without and with agentnic, and AF_XDP, side by side")
       ->required()
       ->check(CLI::IsMember({"first-light"}));
   experiment_command->add_option("--policy", options.policy, "policy file")

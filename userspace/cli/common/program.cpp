@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <utility>
 
@@ -34,6 +34,12 @@ CLI::App* Program::command(CLI::App* parent, const std::string& name, const std:
 }
 
 int Program::main(int argc, char** argv) {
+  // Programs that are started from here (ip, sysctl, ethtool) may be where an ordinary user's PATH does not
+  // look.
+  const char* path = std::getenv("PATH");
+  ::setenv(
+      "PATH",
+      fmt::format("{}:/usr/local/sbin:/usr/sbin:/sbin", path != nullptr ? path : "/usr/bin:/bin").c_str(), 1);
   try {
     app_.parse(argc, argv);
   } catch (const CLI::Success& done) {  // --help, --version

@@ -67,6 +67,7 @@ Result<int> forecast(const Options& options, const kern::NetNs& netns, const pol
   if (options.json) {
     cli::print_json({{"schema", "agentnic.attach/1"},
                      {"dry_run", true},
+                     {"already", plan.already},
                      {"interface", options.ifname},
                      {"netns", netns.name()},
                      {"driver", plan.interface.driver},
@@ -76,6 +77,11 @@ Result<int> forecast(const Options& options, const kern::NetNs& netns, const pol
                      {"pins", plan.pins},
                      {"map_memory_bytes", plan.memory_bytes},
                      {"policy", cli::to_json(policy)}});
+    return 0;
+  }
+  if (plan.already) {
+    std::cout << fmt::format("attached to {}{} with this policy; nothing would change\n", options.ifname,
+                             netns.suffix());
     return 0;
   }
   std::cout << fmt::format("would attach to {}{} (driver {}, {} receive queues); nothing was changed\n",
@@ -117,16 +123,18 @@ Result<int> detach_all(const Options& options) {
   ANIC_TRY(kern::need_privileges("detach from all interfaces"));
   Json gone = Json::array();
   std::optional<Error> first_error;
+  std::optional<kern::NetNs> only;
+  if (!options.netns.empty()) only = ANIC_TRY(kern::NetNs::open(options.netns));
   for (const kern::PinDir& dir : kern::list_pin_dirs()) {
+    if (only && dir.netns_inode != only->inode()) continue;
     const auto was_there = kern::detach_instance(dir);
-    if (!was_there) {
-      if (!first_error) first_error = was_there.error();
-      continue;
-    }
+    if (!was_there && !first_error) first_error = was_there.error();
+    if (!was_there || !*was_there) continue;
     gone.push_back({{"interface", dir.ifname}, {"netns_inode", dir.netns_inode}});
     if (!options.json)
       std::cout << fmt::format("detached from {} (netns inode {})\n", dir.ifname, dir.netns_inode);
   }
+  ANIC_TRY(kern::clean_pins());
   if (first_error) return fail(*first_error);
   if (options.json) cli::print_json({{"schema", "agentnic.detach/1"}, {"detached", gone}});
   if (!options.json && gone.empty()) std::cout << "nothing attached\n";
@@ -144,8 +152,9 @@ Result<int> detach(const Options& options) {
   if (instance) {
     was_there = ANIC_TRY(kern::detach_instance(instance->dir));
   } else {
-    ANIC_TRY(netns.run(
-        [&] { return kern::find_interface(options.ifname); }));  // a name that nobody knows is bad input
+    ANIC_TRY(
+        netns.run([&] { return kern::find_interface(options.ifname); }));  // an unknown name is bad input
+    ANIC_TRY(kern::clean_pins());
   }
   if (options.json) {
     Json gone = Json::array();
@@ -291,7 +300,9 @@ int main(int argc, char** argv) {
   auto* detach_command = on_interface(
       program.command("detach", "take everything off again; safe to repeat", [&] { return detach(options); }),
       false);
-  detach_command->add_flag("--all", options.all, "from every interface of every network namespace");
+  detach_command
+      ->add_flag("--all", options.all, "from every interface, of every network namespace unless --netns")
+      ->excludes("IFACE");
 
   on_interface(program.command("status", "what is attached where, and what is wrong with it",
                                [&] { return status(options); }),

@@ -115,6 +115,7 @@ std::uint64_t UdpSocket::drops() const noexcept {
 }
 
 EchoCounters echo_udp(UdpSocket& socket, Wait wait) noexcept {
+  const WakeUps wake_ups;
   EchoCounters counters;
   alignas(64) std::byte buffer[kDatagramMax];
   Address peer;

@@ -33,8 +33,8 @@ struct Address {
   [[nodiscard]] const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
 };
 
-/// A UDP socket. Receiving in Wait::Block ends when a signal comes: who calls it in a loop has called
-/// catch_stop_signals(). One thread.
+/// A UDP socket. Receiving in Wait::Block ends when a datagram or a signal comes: loops hold a WakeUps. One
+/// thread.
 class UdpSocket final {
  public:
   static Result<UdpSocket> bind(const Address& local);

@@ -57,12 +57,12 @@ Turned turn_around(std::span<std::byte> frame) noexcept {
 }
 
 XskEchoCounters echo_xsk(XskSocket& socket, Wait wait) noexcept {
+  const WakeUps wake_ups;
   XskEchoCounters counters;
   while (!stop_requested()) {
     const auto frames = socket.receive();
     if (frames.empty()) {
-      socket.flush();
-      if (wait == Wait::Block) socket.wait();
+      if (socket.flush() && wait == Wait::Block) socket.wait();
       continue;
     }
     for (const xdp_desc& frame : frames) {

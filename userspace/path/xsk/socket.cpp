@@ -18,6 +18,7 @@ namespace {
 constexpr std::size_t kAreaBytes = std::size_t{XskSocket::kFrames} * XskSocket::kFrameBytes;
 // The kernel tears a closed socket down later, and answers EBUSY until then.
 constexpr int kBusyTries = 100;
+constexpr std::uint32_t kFramesPerKick = 32;  // TX_BATCH_SIZE of net/xdp/xsk.c
 constexpr auto kBusyPause = std::chrono::milliseconds(10);
 
 std::uint16_t bind_flags(XskBind bind) {
@@ -46,6 +47,13 @@ int XskSocket::create(XskSocket& made, const XskOptions& options) {
     return code;
   }
   made.umem_.reset(umem);
+  // Before the bind: a zero-copy driver takes its first buffers there.
+  std::uint32_t index = 0;
+  xsk_ring_prod__reserve(&made.rings_->fill, kFrames, &index);
+  for (std::uint32_t frame = 0; frame < kFrames; ++frame) {
+    *xsk_ring_prod__fill_addr(&made.rings_->fill, index + frame) = std::uint64_t{frame} * kFrameBytes;
+  }
+  xsk_ring_prod__submit(&made.rings_->fill, kFrames);
   xsk_socket_config config{};
   config.rx_size = kFrames;
   config.tx_size = kFrames;
@@ -88,12 +96,6 @@ Result<XskSocket> XskSocket::open(const XskOptions& options) {
   if (::getsockopt(xsk_socket__fd(made.socket_.get()), SOL_XDP, XDP_OPTIONS, &obtained, &size) == 0) {
     made.zero_copy_ = (obtained.flags & XDP_OPTIONS_ZEROCOPY) != 0;
   }
-  std::uint32_t index = 0;
-  xsk_ring_prod__reserve(&made.rings_->fill, kFrames, &index);
-  for (std::uint32_t frame = 0; frame < kFrames; ++frame) {
-    *xsk_ring_prod__fill_addr(&made.rings_->fill, index + frame) = std::uint64_t{frame} * kFrameBytes;
-  }
-  xsk_ring_prod__submit(&made.rings_->fill, kFrames);
   if (const int error = xsk_socket__update_xskmap(made.socket_.get(), options.xsks_map_fd)) {
     return fail_errno(error, fmt::format("enter the AF_XDP socket of {} into its map", options.ifname));
   }
@@ -103,6 +105,10 @@ Result<XskSocket> XskSocket::open(const XskOptions& options) {
 std::span<xdp_desc> XskSocket::receive() noexcept {
   std::uint32_t index = 0;
   const std::uint32_t count = xsk_ring_cons__peek(&rings_->rx, kBatch, &index);
+  if (count == 0 && xsk_ring_prod__needs_wakeup(&rings_->fill)) {
+    // A driver that found the fill ring empty waits to be told that it no longer is.
+    ::recvfrom(xsk_socket__fd(socket_.get()), nullptr, 0, MSG_DONTWAIT, nullptr, nullptr);
+  }
   for (std::uint32_t i = 0; i < count; ++i) batch_[i] = *xsk_ring_cons__rx_desc(&rings_->rx, index + i);
   if (count != 0) xsk_ring_cons__release(&rings_->rx, count);
   return {batch_, count};
@@ -122,19 +128,22 @@ void XskSocket::recycle(const xdp_desc& frame) noexcept {
   xsk_ring_prod__submit(&rings_->fill, 1);
 }
 
-void XskSocket::flush() noexcept {
+bool XskSocket::flush() noexcept {
   if (unsent_ != 0) {
     xsk_ring_prod__submit(&rings_->tx, unsent_);
     in_flight_ += unsent_;
     unsent_ = 0;
     kick_ = true;
   }
-  if (in_flight_ == 0) return;
-  if (kick_) {
-    // Copy mode sends inside this call, 32 frames at most; EAGAIN says that there are more.
+  if (in_flight_ == 0) return true;
+  // Copy mode sends inside the call, 32 frames at most; EAGAIN says that there are more.
+  for (std::uint32_t tries = 0; kick_ && tries < kFrames / kFramesPerKick; ++tries) {
     kick_ = xsk_ring_prod__needs_wakeup(&rings_->tx) &&
             ::sendto(xsk_socket__fd(socket_.get()), nullptr, 0, MSG_DONTWAIT, nullptr, 0) < 0;
-    refused_kicks_ += kick_;
+    if (kick_ && errno != EAGAIN) {
+      ++refused_kicks_;
+      break;
+    }
   }
   std::uint32_t index = 0;
   const std::uint32_t count = xsk_ring_cons__peek(&rings_->completion, in_flight_, &index);
@@ -143,6 +152,7 @@ void XskSocket::flush() noexcept {
   }
   if (count != 0) xsk_ring_cons__release(&rings_->completion, count);
   in_flight_ -= count;
+  return !kick_;
 }
 
 void XskSocket::wait() noexcept {

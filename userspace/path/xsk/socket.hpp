@@ -41,7 +41,8 @@ struct XskLosses {
 /// A UMEM of its own and four rings, each as long as the UMEM has frames: no ring can overflow, and a frame
 /// is always in exactly one of five places: fill ring, receive ring, user, transmit ring, completion ring.
 ///
-/// Open it inside the interface's namespace. Detach XDP before closing it. One thread.
+/// Open it inside the interface's namespace. A frame larger than kFrameBytes less the 256 bytes of headroom
+/// that XDP keeps is lost by the kernel after the redirect, and counted in rx_dropped. One thread.
 class XskSocket final {
  public:
   static constexpr std::uint32_t kFrames = 2048;
@@ -62,15 +63,16 @@ class XskSocket final {
   void send(const xdp_desc& frame) noexcept;
   /// Gives a received frame back without sending it.
   void recycle(const xdp_desc& frame) noexcept;
-  /// Tells the kernel what was queued since the last call, and takes back what it has sent.
-  void flush() noexcept;
-  /// Sleeps until a frame or a signal comes: who calls it in a loop has called catch_stop_signals().
+  /// Tells the kernel what was queued, and takes back what it has sent. False while it has not taken
+  /// everything: call again, and do not wait().
+  bool flush() noexcept;
+  /// Sleeps until a frame or a signal comes: loops hold a WakeUps.
   void wait() noexcept;
 
   /// Read back from the kernel, not from what was asked.
   [[nodiscard]] bool zero_copy() const noexcept { return zero_copy_; }
   [[nodiscard]] XskLosses losses() const noexcept;
-  /// Wake-ups that the kernel refused for now (EAGAIN, EBUSY, ENOBUFS); they are repeated by the next
+  /// Wake-ups that the kernel refused for now (EBUSY, ENOBUFS); they are repeated by the next
   /// flush().
   [[nodiscard]] std::uint64_t refused_kicks() const noexcept { return refused_kicks_; }
 
@@ -94,7 +96,7 @@ class XskSocket final {
   xdp_desc batch_[kBatch] = {};
   std::uint32_t in_flight_ = 0;  // queued for transmission and not yet completed
   std::uint32_t unsent_ = 0;     // queued since the last submit
-  bool kick_ = false;            // the kernel has not been told of everything queued
+  bool kick_ = false;            // the kernel has not taken everything that was queued
   std::uint64_t refused_kicks_ = 0;
   bool zero_copy_ = false;
 };
