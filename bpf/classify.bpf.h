@@ -9,11 +9,12 @@
 #include "lib/parse.h"
 #include "maps.bpf.h"
 
+/* Words, not bytes: clang packs bytes into one register, and Linux 6.1 then loses their bounds. */
 struct anic_decision {
-	__u8 reason;  /* enum anic_reason */
-	__u8 cls;     /* enum anic_class */
-	__u8 service; /* id, or 0 */
-	__u8 xsk;     /* 1: the policy wants path B; the hook decides whether it can */
+	__u32 reason;  /* enum anic_reason */
+	__u32 cls;     /* enum anic_class */
+	__u32 service; /* id, or 0 */
+	__u32 xsk;     /* 1: the policy wants path B; the hook decides whether it can */
 };
 
 static __always_inline struct anic_decision anic_decide(const struct anic_pkt *pkt)

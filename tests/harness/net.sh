@@ -104,6 +104,13 @@ count() { "$LOAD" stats lab0 --netns "$SERVER" --json | jq ".instances[0].$1"; }
 attach() { "$LOAD" attach lab0 --netns "$SERVER" --policy "$POLICY" "$@"; }
 detach() { "$LOAD" detach lab0 --netns "$SERVER" "$@"; }
 
+# Skips where the kernel has no tcx, which is found out by trying.
+needs_tcx() {
+    try attach --mode tc
+    [ "$status" != 3 ] || skip "this kernel has no tcx"
+    detach >/dev/null
+}
+
 # The id of the XDP program on an interface, or 0.
 xdp_id() { ip -n "${2:-$SERVER}" -j link show dev "${1:-lab0}" | jq '.[0].xdp.prog.id // 0'; }
 
@@ -112,6 +119,7 @@ pins() { find /sys/fs/bpf -path '*agentnic*' | sort; }
 
 nothing_left() {
     equal "$(pins)" "" "pins"
+    equal "$(find /sys/fs/bpf/xdp -mindepth 1 2>/dev/null)" "" "pins of libxdp"
     equal "$(xdp_id)" 0 "XDP program on lab0"
 }
 

@@ -141,6 +141,7 @@ control() {
 
 test_case "traffic: TCP passes whole, in every mode" tcp
 tcp() {
+    needs_tcx
     local mode
     head -c 8000000 /dev/urandom >"$WORK/sent"
     for mode in native skb tc; do
@@ -174,6 +175,7 @@ no_zero_copy() {
 
 test_case "serve: what is in the way of an AF_XDP socket is named" serve_errors
 serve_errors() {
+    needs_tcx
     expect_error 1 'agentnic is not attached to it' "$BENCH" serve --netns $SERVER --transport xsk --iface lab0
     attach --mode tc >/dev/null
     expect_error 3 'attached at TC' "$BENCH" serve --netns $SERVER --transport xsk --iface lab0

@@ -3,16 +3,21 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/if_link.h>
+#include <sys/file.h>
 #include <xdp/libxdp.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <filesystem>
 #include <memory>
+#include <span>
 #include <system_error>
 
+#include "base/file.hpp"
 #include "kern/libbpf_log.hpp"
 
 namespace agentnic::kern {
@@ -23,6 +28,7 @@ using XdpProg = std::unique_ptr<xdp_program, decltype(&xdp_program__close)>;
 
 constexpr std::size_t kMapIdsMax = 64;
 constexpr std::size_t kTcxProgramsMax = 64;
+constexpr const char* kLibxdpPins = "/sys/fs/bpf/xdp";
 
 // From <linux/bpf.h> of Linux 6.6; Debian 12 has the header of 6.1.
 constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
@@ -52,8 +58,9 @@ bool uses_map(int prog_fd, std::uint32_t map_id) {
   info.nr_map_ids = ids.size();
   info.map_ids = reinterpret_cast<std::uintptr_t>(ids.data());
   std::uint32_t size = sizeof(info);
-  return bpf_prog_get_info_by_fd(prog_fd, &info, &size) == 0 &&
-         std::ranges::find(ids, map_id) != ids.begin() + std::min<std::size_t>(info.nr_map_ids, ids.size());
+  if (bpf_prog_get_info_by_fd(prog_fd, &info, &size) != 0) return false;
+  const auto used = std::span(ids).first(std::min<std::size_t>(info.nr_map_ids, ids.size()));
+  return std::ranges::find(used, map_id) != used.end();
 }
 
 /// Our program among those of a dispatcher; borrowed from `progs`.
@@ -221,6 +228,23 @@ Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
                       take_libbpf_warning());
   }
   return true;
+}
+
+void sweep_dispatchers(std::uint32_t ifindex, std::uint32_t map_id, std::uint32_t attached_id) {
+  const UniqueFd lock(::open(kLibxdpPins, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!lock || ::flock(lock.get(), LOCK_EX) != 0) return;  // libxdp holds it over each change
+  const std::string of_interface = fmt::format("dispatch-{}-", ifindex);
+  for (const std::string& name : list_folder(kLibxdpPins)) {
+    if (!name.starts_with(of_interface) || name == of_interface + std::to_string(attached_id)) continue;
+    const std::string folder = fmt::format("{}/{}", kLibxdpPins, name);
+    const bool held_ours = std::ranges::any_of(list_folder(folder), [&](const std::string& pin) {
+      const UniqueFd prog(pin.ends_with("-prog") ? bpf_obj_get(fmt::format("{}/{}", folder, pin).c_str())
+                                                 : -1);
+      return prog && uses_map(prog.get(), map_id);
+    });
+    std::error_code ignored;
+    if (held_ours) std::filesystem::remove_all(folder, ignored);
+  }
 }
 
 std::uint32_t id_in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {

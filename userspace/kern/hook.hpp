@@ -50,6 +50,11 @@ bool is_on_interface(std::uint32_t ifindex, anic_hook hook, std::uint32_t prog_i
 /// program.
 Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);
 
+/// Removes what libxdp left in bpffs of dispatchers of an interface that held the program with this map and
+/// are attached no more: a forced removal, a removed interface and a kill leave them. `attached_id`: the XDP
+/// program that is on the interface now, or 0.
+void sweep_dispatchers(std::uint32_t ifindex, std::uint32_t map_id, std::uint32_t attached_id);
+
 /// The id of the program that uses the map with this id and runs under the dispatcher of an interface; 0:
 /// none.
 std::uint32_t id_in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);

@@ -76,14 +76,11 @@ void judge(InstanceStatus& status) {
   status.ifindex = link ? link->ifindex : 0;
   status.prog_id = link ? link->prog_id : 0;
   if (!link && status.meta.hook == ANIC_HOOK_XDP_DISPATCHER) {
-    if (!status.netns) {
-      status.problem = "its network namespace is gone, or has no name here: look at it from inside";
-      return;
-    }
     const std::uint32_t counters = map_id(status.dir, kCountersPin);
-    const auto id = status.netns->run(
-        [&]() -> Result<std::uint32_t> { return id_in_dispatcher(status.meta.ifindex, counters); });
-    status.prog_id = id ? *id : 0;
+    const auto there = [&]() -> Result<std::uint32_t> {
+      return id_in_dispatcher(status.meta.ifindex, counters);
+    };
+    if (status.netns) status.prog_id = status.netns->run(there).value_or(0);
     if (status.prog_id != 0) status.ifindex = status.meta.ifindex;
   } else if (!link) {
     status.problem = "an attach was stopped half-way, or is going on; attach again, or detach";
@@ -114,15 +111,19 @@ Status take_out_of_dispatcher(const PinDir& dir) {
   const auto meta = read_meta(dir);
   if (counters == 0 || !meta || meta->ifindex == 0) return {};
   const auto netns = NetNs::find(dir.netns_inode, meta->netns_cookie);
-  // Not found: gone with its interfaces, or without a name here. A link would tell; the dispatcher has none.
-  if (!netns && meta->hook == ANIC_HOOK_XDP_DISPATCHER && std::filesystem::exists("/sys/fs/bpf/xdp")) {
-    return fail(
-        Exit::Failed,
-        fmt::format("detach from {}: its network namespace is gone, or has no name here", dir.ifname),
-        fmt::format("inside the namespace: agentnic-load detach; if it is gone: rm -r {}", dir.path()));
-  }
-  if (netns)
+  std::uint32_t attached_id = 0;
+  if (netns) {
     ANIC_TRY(netns->run([&]() -> Result<bool> { return leave_dispatcher(meta->ifindex, counters); }));
+    const auto there = netns->run([&] { return attached_xdp(meta->ifindex); });
+    attached_id = there ? there->id : 0;
+  } else if (meta->hook == ANIC_HOOK_XDP_DISPATCHER && NetNs::has_processes(dir.netns_inode)) {
+    // A link could be detached from outside; a dispatcher's program cannot.
+    return fail(Exit::Failed,
+                fmt::format("detach from {}: its network namespace (inode {}) has no name here", dir.ifname,
+                            dir.netns_inode),
+                "run it inside that namespace: nsenter --net=/proc/PID/ns/net agentnic-load detach");
+  }
+  sweep_dispatchers(meta->ifindex, counters, attached_id);
   return {};
 }
 

@@ -15,9 +15,14 @@ bool print_all = false;
 thread_local std::string last_warning;
 
 int keep(bool is_warning, const char* format, std::va_list args) noexcept {
+  if (print_all) {  // whole: a verifier log is longer than the line below
+    std::va_list again;
+    va_copy(again, args);
+    std::vfprintf(stderr, format, again);
+    va_end(again);
+  }
   char line[1024];
   const int length = std::vsnprintf(line, sizeof(line), format, args);
-  if (print_all) std::fputs(line, stderr);
   if (is_warning) {
     last_warning = line;
     while (!last_warning.empty() && last_warning.back() == '\n') last_warning.pop_back();

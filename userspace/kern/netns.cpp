@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <thread>
 
@@ -73,6 +74,13 @@ std::optional<NetNs> NetNs::find(std::uint64_t inode, std::uint64_t cookie) {
     if (named && named->inode() == inode && named->cookie() == cookie) return std::move(*named);
   }
   return std::nullopt;
+}
+
+bool NetNs::has_processes(std::uint64_t inode) {
+  return std::ranges::any_of(list_folder("/proc"), [&](const std::string& pid) {
+    struct stat info{};
+    return ::stat(fmt::format("/proc/{}/ns/net", pid).c_str(), &info) == 0 && info.st_ino == inode;
+  });
 }
 
 Status NetNs::run_inside(const std::function<void()>& call) const {

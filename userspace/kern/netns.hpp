@@ -27,6 +27,9 @@ class NetNs final {
   /// The namespace with this inode and cookie, if it is the current one or has a name.
   static std::optional<NetNs> find(std::uint64_t inode, std::uint64_t cookie);
 
+  /// Whether a process lives in a namespace with this inode. One that only a mount keeps is not seen.
+  static bool has_processes(std::uint64_t inode);
+
   [[nodiscard]] std::uint64_t inode() const noexcept { return inode_; }
   /// SO_NETNS_COOKIE: unlike the inode never used again.
   [[nodiscard]] std::uint64_t cookie() const noexcept { return cookie_; }
