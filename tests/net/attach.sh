@@ -354,4 +354,19 @@ dry_run_attached() {
     expect_error 3 'required tc' attach --mode native --require tc --dry-run
 }
 
+test_case "detach: of half an attach leaves a foreign program where it is" half_and_foreign
+half_and_foreign() {
+    attach --mode skb >/dev/null
+    # What an attach that was stopped before its last pin leaves: with the pin, the link goes.
+    rm -f "$(pins | grep '/link$' || echo /nonexistent)"
+    [ "$(xdp_id)" = 0 ] || skip "under the dispatcher there is no link to lose"
+    bpftool prog load "$FOREIGN" /sys/fs/bpf/foreign
+    nsenter --net=/run/netns/$SERVER bpftool net attach xdpgeneric pinned /sys/fs/bpf/foreign dev lab0
+    local id
+    id=$(xdp_id)
+    detach | grep -q 'detached from lab0'
+    equal "$(pins)" "" "pins"
+    equal "$(xdp_id)" "$id" "the foreign program"
+}
+
 main "$@"
