@@ -94,7 +94,7 @@ Json spread_or_null(const std::vector<double>& values) {
 }
 
 std::string mode_of(const Row& row, const Attached& attached) {
-  const auto obtained = row.runs.front().at("server").at("obtained").get<std::string>();
+  auto obtained = row.runs.front().at("server").at("obtained").get<std::string>();
   if (row.way != Way::Xsk) return obtained;
   return fmt::format("{}, {}", kern::mode_name(attached.report().mode), obtained);
 }
