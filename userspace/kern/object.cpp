@@ -44,7 +44,6 @@ Result<Object> Object::load() {
 
 int Object::xdp_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_xdp); }
 int Object::tc_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc); }
-int Object::xsks_fd() const noexcept { return bpf_map__fd(skeleton_->maps.anic_xsks); }
 int Object::counters_fd() const noexcept { return bpf_map__fd(skeleton_->maps.anic_counters); }
 
 Status Object::fill(const policy::Tables& tables) const {

@@ -8,12 +8,10 @@
 #include <chrono>
 #include <functional>
 #include <limits>
-#include <optional>
 #include <thread>
 
 #include "abi/flow.h"
 #include "base/stop.hpp"
-#include "kern/instance.hpp"
 #include "kern/object.hpp"
 #include "kern/test_run.hpp"
 #include "lab/measure.hpp"
@@ -136,25 +134,21 @@ Result<Json> udp_vs_sockperf(const Bench& bench, path::Wait wait) {
       fmt::format("p50 of the round trip of {} B over veth, kernel UDP on both ends", kSize));
 }
 
-Result<Json> xsk_server_p50_ratio(const Bench& bench) {
+Result<Json> xsk_server_p50_ratio(const Bench& bench, Attached& attached) {
   // The peer has nothing attached: XDP on a veth costs the kernel's own path something too.
-  const auto netns = ANIC_TRY(kern::NetNs::open(bench.lab.server.netns));
-  const kern::PinDir pins{netns.inode(), bench.lab.server.ifname};
-  const auto policy = ANIC_TRY(policy::parse(kPolicy, "bench policy"));
-  std::string obtained;
   const auto ours = [&](Pairs& pairs) -> Result<double> {
-    const auto report = ANIC_TRY(kern::attach_instance(netns, bench.lab.server.ifname, policy, {}));
-    obtained = kern::mode_name(report.mode);
+    ANIC_TRY(attached.set(true));
     return our_p50_us(bench, "xsk", path::Wait::Spin, pairs);
   };
   const auto peer = [&](Pairs& pairs) -> Result<double> {
-    ANIC_TRY(kern::detach_instance(pins));
+    ANIC_TRY(attached.set(false));
     return our_p50_us(bench, "udp", path::Wait::Spin, pairs);
   };
   Json json = ANIC_TRY(compare_p50(
       "xsk_server_p50_ratio", "kernel UDP server, nothing attached", ours, peer,
       fmt::format("p50 of the round trip of {} B over veth, both ends spinning, kernel UDP client", kSize)));
-  json["note"] = fmt::format("{}; XDP mode {}", json["note"].get<std::string>(), obtained);
+  json["note"] = fmt::format("{}; XDP mode {}", json["note"].get<std::string>(),
+                             kern::mode_name(attached.report().mode));
   return json;
 }
 
@@ -202,31 +196,30 @@ Result<Json> xdp_hot_ns() {
 /// A benchmark and how it is run; the lab is up and the policy attached.
 struct Benchmark {
   BenchmarkInfo info;
-  std::function<Result<Json>(const Bench&)> run;
+  std::function<Result<Json>(const Bench&, Attached&)> run;
 };
 
 const std::vector<Benchmark>& table() {
   static const std::vector<Benchmark> all = {
       {{"udp_vs_sockperf_block", "kernel UDP echo against sockperf, blocking"},
-       [](const Bench& bench) { return udp_vs_sockperf(bench, path::Wait::Block); }},
+       [](const Bench& bench, Attached&) { return udp_vs_sockperf(bench, path::Wait::Block); }},
       {{"udp_vs_sockperf_spin", "kernel UDP echo against sockperf, spinning"},
-       [](const Bench& bench) { return udp_vs_sockperf(bench, path::Wait::Spin); }},
-      {{"xsk_server_p50_ratio", "AF_XDP server against kernel UDP server, spinning"},
-       [](const Bench& bench) { return xsk_server_p50_ratio(bench); }},
+       [](const Bench& bench, Attached&) { return udp_vs_sockperf(bench, path::Wait::Spin); }},
+      {{"xsk_server_p50_ratio", "AF_XDP server against kernel UDP server, spinning"}, xsk_server_p50_ratio},
       {{"xdp_hot_ns", "the XDP program on a hot packet, over a no-op program"},
-       [](const Bench&) { return xdp_hot_ns(); }},
+       [](const Bench&, Attached&) { return xdp_hot_ns(); }},
   };
   return all;
 }
 
 Result<Json> run_in_lab(const Bench& bench, const std::vector<std::string>& ids) {
-  const auto netns = ANIC_TRY(kern::NetNs::open(bench.lab.server.netns));
   const auto policy = ANIC_TRY(policy::parse(kPolicy, "bench policy"));
-  ANIC_TRY(kern::attach_instance(netns, bench.lab.server.ifname, policy, {}));
+  Attached attached = ANIC_TRY(Attached::open(bench, policy));
   Json list = Json::array();
   for (const Benchmark& benchmark : table()) {
     if (!ids.empty() && std::ranges::find(ids, benchmark.info.id) == ids.end()) continue;
-    list.push_back(ANIC_TRY(benchmark.run(bench)));
+    ANIC_TRY(attached.set(true));
+    list.push_back(ANIC_TRY(benchmark.run(bench, attached)));
   }
   return list;
 }

@@ -8,17 +8,16 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <thread>
 
+#include "base/file.hpp"
 #include "kern/interface.hpp"
 #include "kern/netns.hpp"
 #include "version.h"
 
 namespace agentnic::lab {
-namespace fs = std::filesystem;
 namespace {
 
 /// The first line of a small file of /proc or /sys, or null.
@@ -44,11 +43,10 @@ Json optional_switch(const std::optional<bool>& state) {
 /// namespace.
 Json steering(const std::string& sysfs, const std::string& ifname) {
   Json masks = Json::object();
-  std::error_code ignored;
-  for (const auto& queue :
-       fs::directory_iterator(fmt::format("{}/class/net/{}/queues", sysfs, ifname), ignored)) {
-    const std::string name = queue.path().filename();
-    masks[name] = first_line(queue.path() / (name.starts_with("rx") ? "rps_cpus" : "xps_cpus"));
+  const std::string queues = fmt::format("{}/class/net/{}/queues", sysfs, ifname);
+  for (const std::string& queue : list_folder(queues)) {
+    masks[queue] =
+        first_line(fmt::format("{}/{}/{}", queues, queue, queue.starts_with("rx") ? "rps_cpus" : "xps_cpus"));
   }
   return masks;
 }

@@ -12,7 +12,6 @@
 
 #include "base/file.hpp"
 #include "base/stop.hpp"
-#include "kern/instance.hpp"
 #include "lab/environment.hpp"
 #include "lab/measure.hpp"
 #include "policy/parse.hpp"
@@ -35,37 +34,6 @@ struct Row {
   std::vector<Json> runs;
 
   [[nodiscard]] const char* name() const { return kWayNames[static_cast<std::size_t>(way)]; }
-};
-
-/// The policy on the server's interface, put there and taken off as rows need it.
-class Attached {
- public:
-  static Result<Attached> open(const Bench& bench, const policy::Policy& policy) {
-    return Attached(ANIC_TRY(kern::NetNs::open(bench.lab.server.netns)), bench.lab.server.ifname, policy);
-  }
-
-  Status set(bool on) {
-    if (on == on_) return {};
-    if (on) {
-      report_ = ANIC_TRY(kern::attach_instance(netns_, ifname_, policy_, {}));
-    } else {
-      ANIC_TRY(kern::detach_instance({netns_.inode(), ifname_}));
-    }
-    on_ = on;
-    return {};
-  }
-
-  [[nodiscard]] const kern::AttachReport& report() const { return report_; }
-
- private:
-  Attached(kern::NetNs netns, std::string ifname, const policy::Policy& policy)
-      : netns_(std::move(netns)), ifname_(std::move(ifname)), policy_(policy) {}
-
-  kern::NetNs netns_;
-  std::string ifname_;
-  const policy::Policy& policy_;
-  kern::AttachReport report_;
-  bool on_ = false;
 };
 
 /// A date that sorts; ':' or, for file names, '-' between the parts of the time.

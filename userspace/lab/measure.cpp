@@ -69,6 +69,24 @@ Result<Json> measure(const Bench& bench, const RunSpec& spec) {
   return Json{{"server", ANIC_TRY(json_of(serve, served))}, {"run", ANIC_TRY(json_of(run, asked))}};
 }
 
+Attached::Attached(kern::NetNs netns, std::string ifname, const policy::Policy& policy)
+    : netns_(std::move(netns)), ifname_(std::move(ifname)), policy_(policy) {}
+
+Result<Attached> Attached::open(const Bench& bench, const policy::Policy& policy) {
+  return Attached(ANIC_TRY(kern::NetNs::open(bench.lab.server.netns)), bench.lab.server.ifname, policy);
+}
+
+Status Attached::set(bool on) {
+  if (on == on_) return {};
+  if (on) {
+    report_ = ANIC_TRY(kern::attach_instance(netns_, ifname_, policy_, {}));
+  } else {
+    ANIC_TRY(kern::detach_instance({netns_.inode(), ifname_}));
+  }
+  on_ = on;
+  return {};
+}
+
 Spread spread(std::vector<double> values) {
   std::ranges::sort(values);
   const std::size_t half = values.size() / 2;

@@ -12,6 +12,7 @@
 #include "base/json.hpp"
 #include "base/process.hpp"
 #include "base/result.hpp"
+#include "kern/instance.hpp"
 #include "lab/load.hpp"
 #include "lab/topology.hpp"
 
@@ -42,6 +43,25 @@ Bench make_bench(const Lab& lab);
 
 /// {"server": agentnic.serve/1, "run": agentnic.run/1}, each with its argv.
 Result<Json> measure(const Bench& bench, const RunSpec& spec);
+
+/// A policy on the server's interface, put there and taken off as runs need it. Borrows the policy.
+class Attached final {
+ public:
+  /// Nothing is attached yet.
+  static Result<Attached> open(const Bench& bench, const policy::Policy& policy);
+  Status set(bool on);
+  /// Of the last attach.
+  [[nodiscard]] const kern::AttachReport& report() const { return report_; }
+
+ private:
+  Attached(kern::NetNs netns, std::string ifname, const policy::Policy& policy);
+
+  kern::NetNs netns_;
+  std::string ifname_;
+  const policy::Policy& policy_;
+  kern::AttachReport report_;
+  bool on_ = false;
+};
 
 /// Median, least and greatest of the values of several repeats; values must not be empty.
 struct Spread {
