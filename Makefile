@@ -48,7 +48,7 @@ library     := $(BUILD)/libagentnic.a
 bpf_sources := $(wildcard bpf/*.bpf.c)
 bpf_objects := $(bpf_sources:%.c=$(BUILD)/%.o)
 suites      := unit bpf
-test_bins   := $(suites:%=$(BIN)/test-%) $(BUILD)/tests/fixtures/foreign.bpf.o
+test_bins   := $(suites:%=$(BIN)/test-%) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fixtures/*.bpf.c))
 manuals     := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(wildcard docs/man/*.scd))
 version     := $(BUILD)/include/version.h
 skeletons   := skel/instance.skel.h

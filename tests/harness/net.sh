@@ -4,8 +4,8 @@
 #
 # The harness of the net tests; each file of tests/net sources it first and ends with `main "$@"`.
 #
-#   test_case "a sentence that holds" function     names a test
-#   FILE --list                                    prints the sentences
+#   test_case "a sentence that holds" function tag...   names a test; tags: see tests/README.md
+#   FILE --list                                    prints the sentences, each with a tab and its tags
 #   FILE --run SENTENCE                            runs one: 0 passed, 77 skipped, else failed
 #   FILE --shell SENTENCE                          a shell in its surroundings instead
 #
@@ -26,12 +26,13 @@ SERVER_IP6=2001:db8::2
 PATH=$PATH:/usr/sbin:/sbin
 export ROOT LOAD BENCH POLICY FOREIGN SERVER CLIENT SERVER_IP SERVER_IP6 PATH
 
-declare -A CASES=()
+declare -A CASES=() TAGS=()
 NAMES=()
 
 test_case() {
     NAMES+=("$1")
     CASES["$1"]=$2
+    TAGS["$1"]=${*:3}
 }
 
 fail() {
@@ -65,9 +66,9 @@ expect_error() {
 # equal ACTUAL EXPECTED WHAT
 equal() { [ "$1" = "$2" ] || fail "$3: '$1', expected '$2'"; }
 
-# until_true SECONDS COMMAND...
+# until_true SECONDS COMMAND...; an emulated guest asks for more patience.
 until_true() {
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + $1 * ${AGENTNIC_PATIENCE:-1}))
     shift
     until "$@"; do
         [ $SECONDS -lt $end ] || fail "never came true: $*"
@@ -98,6 +99,13 @@ ask() {
         --warmup 0 --duration "${FOR:-0.2}" --json "$@"
 }
 
+# The last ask() got answers, and its run can be trusted.
+answered() {
+    equal "$status" 0 "the run ($out $err)"
+    equal "$(jq .valid <<<"$out")" true "valid"
+    [ "$(jq .received <<<"$out")" -gt 0 ] || fail "no answer: $out"
+}
+
 # count JQ-PATH: a counter of the server's interface.
 count() { "$LOAD" stats lab0 --netns "$SERVER" --json | jq ".instances[0].$1"; }
 
@@ -111,6 +119,35 @@ needs_tcx() {
     detach >/dev/null
 }
 
+# Skips where the kernel does not load what libxdp's dispatcher is made of, which is found out by trying.
+needs_dispatcher() {
+    try attach --require dispatcher
+    [ "$status" != 3 ] || skip "this kernel loads no XDP dispatcher"
+    equal "$status" 0 "attach ($err)"
+    detach >/dev/null
+}
+
+# at_each_step BEFORE AFTER COMMAND...: runs BEFORE, then the command, killed at its first system call that
+# changes something, then AFTER with words for people and the number of the step; and so on with the second,
+# the third, until the command comes to its end. AGENTNIC_STRIDE=N takes every Nth step.
+at_each_step() {
+    local before=$1 after=$2 calls step code
+    shift 2
+    for calls in bpf sendto,sendmsg unlink,unlinkat,rmdir,mkdir,mkdirat,rename,renameat2; do
+        step=1
+        while :; do
+            $before >/dev/null
+            code=0
+            # In braces: the shell itself says who was killed.
+            { strace -f -qq -o /dev/null -e "trace=$calls" -e "inject=$calls:signal=KILL:when=$step" "$@" >/dev/null || code=$?; } 2>/dev/null
+            [ $code = 137 ] || break
+            $after "at call $step of $calls" $step
+            step=$((step + ${AGENTNIC_STRIDE:-1}))
+        done
+        equal $code 0 "status of '$*', not killed"
+    done
+}
+
 # The id of the XDP program on an interface, or 0.
 xdp_id() { ip -n "${2:-$SERVER}" -j link show dev "${1:-lab0}" | jq '.[0].xdp.prog.id // 0'; }
 
@@ -119,8 +156,15 @@ pins() { find /sys/fs/bpf -path '*agentnic*' | sort; }
 
 nothing_left() {
     equal "$(pins)" "" "pins"
-    equal "$(find /sys/fs/bpf/xdp -mindepth 1 2>/dev/null)" "" "pins of libxdp"
+    equal "$(find /sys/fs/bpf -path '/sys/fs/bpf/xdp/*')" "" "pins of libxdp"
     equal "$(xdp_id)" 0 "XDP program on lab0"
+}
+
+# With AGENTNIC_KEEP, records what passes the client's end of the lab while the test runs.
+capture() {
+    [ -n "${AGENTNIC_KEEP:-}" ] || return 0
+    ip netns exec $CLIENT tcpdump -i lab0 -U -s 256 -Z root -w "$AGENTNIC_KEEP/client.pcap" 2>"$WORK/tcpdump" &
+    until_true 10 grep -q 'listening on' "$WORK/tcpdump"
 }
 
 inside() {
@@ -130,6 +174,7 @@ inside() {
     WORK=$(mktemp -d)
     trap 'rm -rf "$WORK"' EXIT
     "$BENCH" lab up >/dev/null
+    capture
     if [ "$mode" = --shell ]; then
         echo "LOAD=$LOAD BENCH=$BENCH POLICY=$POLICY"
         bash -i
@@ -142,7 +187,10 @@ inside() {
 
 main() {
     case "${1:-}" in
-        --list) printf '%s\n' "${NAMES[@]}" ;;
+        --list)
+            local name
+            for name in "${NAMES[@]}"; do printf '%s\t%s\n' "$name" "${TAGS[$name]}"; done
+            ;;
         --run | --shell)
             [ -n "${CASES[$2]:-}" ] || fail "there is no test '$2'"
             mkdir -p /run/netns

@@ -5,12 +5,6 @@
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
 
-answered() {
-    equal "$status" 0 "the run ($out $err)"
-    equal "$(jq .valid <<<"$out")" true "valid"
-    [ "$(jq .received <<<"$out")" -gt 0 ] || fail "no answer: $out"
-}
-
 test_case "traffic: the xsk service goes to AF_XDP, the kernel service to the kernel" split
 split() {
     attach >/dev/null

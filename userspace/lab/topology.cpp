@@ -38,10 +38,12 @@ Status inside(const Host& host, const Argv& words) {
 Status set_up(const Host& host, const Host& peer) {
   // Before the interface is up: no router solicitation or duplicate address detection leaves it.
   // No link-local address, and group reports at once instead of over the next seconds.
+  Argv sysctl = {"sysctl", "-qw"};
   for (const char* knob : {"accept_ra=0", "accept_dad=0", "dad_transmits=0", "router_solicitations=0",
                            "addr_gen_mode=1", "mldv2_unsolicited_report_interval=1"}) {
-    ANIC_TRY(inside(host, {"sysctl", "-qw", fmt::format("net.ipv6.conf.{}.{}", host.ifname, knob)}));
+    sysctl.push_back(fmt::format("net.ipv6.conf.{}.{}", host.ifname, knob));
   }
+  ANIC_TRY(inside(host, sysctl));
   ANIC_TRY(inside(host, {"ethtool", "-K", host.ifname, "tx", "off"}));
   ANIC_TRY(ip({"-n", host.netns, "link", "set", "lo", "up"}));
   ANIC_TRY(ip({"-n", host.netns, "addr", "add", host.ipv4 + "/24", "dev", host.ifname}));

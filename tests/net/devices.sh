@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The device profiles of the guests of make vmtest, and agentnic on their devices.
+# shellcheck disable=SC2119  # arguments of attach and detach are optional
+# shellcheck source=tests/harness/net.sh
+. "$(dirname "$0")/../harness/net.sh"
+
+# lab_of CLIENT-DEVICE SERVER-DEVICE: these take the place of the lab's veth, with its name and addresses.
+# When the test ends, the kernel gives them back to the first namespace; hence the search by MAC address.
+lab_of() {
+    local device host peer addresses neighbours
+    ip -n $SERVER link del lab0
+    declare -A address=()
+    for device in "$1" "$2"; do
+        address[$device]=${DEVICE_MACS[$device]}
+        ip link set "$(ip -j link | jq -r ".[] | select(.address == \"${address[$device]}\") | .ifname")" down name "$device"
+    done
+    for device in "$1" "$2"; do
+        if [ "$device" = "$1" ]; then
+            host=$CLIENT peer=$2 addresses='198.18.0.1 2001:db8::1' neighbours="$SERVER_IP $SERVER_IP6"
+        else
+            host=$SERVER peer=$1 addresses="$SERVER_IP $SERVER_IP6" neighbours='198.18.0.1 2001:db8::1'
+        fi
+        ip link set "$device" netns $host name lab0
+        ip netns exec $host sysctl -qw net.ipv6.conf.lab0.accept_ra=0 net.ipv6.conf.lab0.accept_dad=0 net.ipv6.conf.lab0.addr_gen_mode=1
+        ip -n $host link set lab0 up
+        local each
+        for each in $addresses; do
+            case $each in
+                *:*) ip -n $host addr add "$each/64" dev lab0 nodad ;;
+                *) ip -n $host addr add "$each/24" dev lab0 ;;
+            esac
+        done
+        for each in $neighbours; do
+            ip -n $host neigh replace "$each" lladdr "${address[$peer]}" dev lab0 nud permanent
+        done
+    done
+    capture
+}
+# As vmtest/profiles.py gives them.
+declare -A DEVICE_MACS=([virtio0]=02:00:00:00:01:01 [virtio1]=02:00:00:00:01:02 [mq0]=02:00:00:00:02:01 [mq1]=02:00:00:00:02:02)
+
+# What the driver says of AF_XDP zero-copy: true, false, or null where the kernel has no way to say.
+zero_copy() { "$LOAD" probe lab0 --netns $SERVER --json | jq '.interface.zero_copy'; }
+
+test_case "virtio: both paths carry traffic, in copy mode" virtio_copy two-virtio smoke
+virtio_copy() {
+    lab_of virtio0 virtio1
+    attach --require native >/dev/null
+    serve --transport xsk --iface lab0 --wait block --bind copy
+    equal "$(head -n 1 "$WORK/serve" | jq -r .obtained)" copy "mode obtained"
+    ask 9001
+    answered
+    stop_serving
+    equal "$(jq .failed <<<"$served")" 0 "failed"
+    serve --transport udp --address $SERVER_IP --port 9000 --wait block
+    ask 9000
+    answered
+    stop_serving
+    [ "$(count by_reason.redirect_xsk.packets)" -gt 0 ] || fail "none redirected"
+    detach >/dev/null
+    nothing_left
+}
+
+test_case "virtio: zero-copy is obtained where the driver offers it, and refused with 3 where not" virtio_zero_copy two-virtio smoke
+virtio_zero_copy() {
+    lab_of virtio0 virtio1
+    attach --require native >/dev/null
+    if [ "$(zero_copy)" = true ]; then
+        serve --transport xsk --iface lab0 --wait block --bind zerocopy
+        equal "$(head -n 1 "$WORK/serve" | jq -r .obtained)" zerocopy "mode obtained"
+        ask 9001
+        answered
+        local received
+        received=$(jq .received <<<"$out")
+        stop_serving
+        [ "$(jq .echoed <<<"$served")" -ge "$received" ] || fail "echoed less than was received: $served"
+    else
+        expect_error 3 'zero-copy was refused' "$BENCH" serve --netns $SERVER --transport xsk --iface lab0 --bind zerocopy
+    fi
+    detach >/dev/null
+    nothing_left
+}
+
+test_case "multi-queue: each queue has its own owner, and frames of many flows reach both" both_queues multi-queue smoke
+both_queues() {
+    lab_of mq0 mq1
+    attach --require native >/dev/null
+    equal "$("$LOAD" status --json | jq '.instances[0].queues')" 2 "queues"
+    serve --transport xsk --iface lab0 --queue 0 --wait block
+    local first=$server_pid round
+    cp "$WORK/serve" "$WORK/first"
+    "$BENCH" serve --netns $SERVER --json --transport xsk --iface lab0 --queue 1 --wait block >"$WORK/second" 2>"$WORK/second.err" &
+    local second=$!
+    until_true 10 grep -q ready "$WORK/second"
+    for round in 1 2 3 4 5 6 7 8; do
+        ask 9001 # each from a port of its own
+        answered
+    done
+    local redirected
+    redirected=$(count by_reason.redirect_xsk.packets)
+    kill -TERM $first $second
+    wait $first $second
+    local one two
+    one=$(tail -n 1 "$WORK/serve" | jq .echoed)
+    two=$(tail -n 1 "$WORK/second" | jq .echoed)
+    if [ "$one" = 0 ] || [ "$two" = 0 ]; then fail "queue 0 echoed $one, queue 1 echoed $two"; fi
+    [ "$redirected" -ge $((one + two)) ] || fail "echoed $one + $two, but only $redirected were redirected"
+}
+
+test_case "rdma: soft-RoCE is looped back on one device (ibv_rc_pingpong)" rdma_pingpong rdma smoke
+rdma_pingpong() {
+    ibv_devinfo -d rxe0 | grep -q PORT_ACTIVE
+    ibv_rc_pingpong -d rxe0 -g 1 -n 100 >"$WORK/pong" &
+    local server=$!
+    until_true 10 grep -q 'local address' "$WORK/pong"
+    ibv_rc_pingpong -d rxe0 -g 1 -n 100 198.18.1.1 | grep -q '100 iters'
+    wait $server
+}
+
+main "$@"
