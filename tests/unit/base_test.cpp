@@ -11,6 +11,7 @@
 
 #include "base/file.hpp"
 #include "base/histogram.hpp"
+#include "base/hypervisor.hpp"
 #include "base/process.hpp"
 #include "base/result.hpp"
 #include "kern/bpffs.hpp"
@@ -133,4 +134,11 @@ TEST_CASE("process: a child that does not end in time is killed") {
   const auto late = run_program({"sleep", "30"}, 50);
   REQUIRE_FALSE(late);
   CHECK(late.error().what.find("no answer in time") != std::string::npos);
+}
+
+TEST_CASE("hypervisor: its name is printable, and only QEMU's emulation of a processor counts as emulated") {
+  const std::string name = hypervisor();
+  CHECK(name.size() <= 12);
+  CHECK(std::ranges::all_of(name, [](char c) { return c >= ' ' && c <= '~'; }));
+  CHECK(emulated() == (name == "TCGTCGTCGTCG"));
 }

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// What this machine runs under. A result that was made under software emulation proves logic, never speed.
+
+#include <string>
+
+namespace agentnic {
+
+/// The name with which the hypervisor presents itself by CPUID ("KVMKVMKVM", "TCGTCGTCGTCG", "Microsoft Hv");
+/// empty on bare metal, and on processors other than x86, which have no such word.
+std::string hypervisor();
+
+/// Whether that is QEMU's software emulation of a processor (TCG).
+bool emulated();
+
+}  // namespace agentnic
