@@ -33,10 +33,10 @@ ARCH    := $(shell uname -m)
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow $(if $(WERROR),-Werror)
 CXXFLAGS ?= -O2 -g
-CPPFLAGS := -Iuserspace -Ibpf -I$(BUILD)/include -isystem skel
+CPPFLAGS := -Iuserspace -Ibpf -I$(BUILD)/include -isystem skel -isystem /usr/include/libnl3
 # -MD, not -MMD: the skeletons are included as system headers, and are dependencies all the same.
 COMPILE   = $(CXX) -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MD -MP
-LIBS     := -lxdp -lbpf -lsodium -lfmt -lpthread
+LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-3 -lsodium -lfmt -lpthread
 # No -Wextra: the kernel's own headers do not pass it.
 BPFFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Ibpf -I/usr/include/$(ARCH)-linux-gnu -MMD -MP
 

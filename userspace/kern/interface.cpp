@@ -36,6 +36,13 @@ std::optional<bool> switch_state(const std::string& name, std::uint32_t command)
   return value.data != 0;
 }
 
+std::optional<bool> flag_state(const std::string& name, std::uint32_t flag) {
+  ethtool_value value{};
+  value.cmd = ETHTOOL_GFLAGS;
+  if (!ethtool(name, value)) return std::nullopt;
+  return (value.data & flag) != 0;
+}
+
 }  // namespace
 
 Result<Interface> find_interface(const std::string& name) {
@@ -67,7 +74,8 @@ Offloads read_offloads(const std::string& name) {
           .rx_checksum = switch_state(name, ETHTOOL_GRXCSUM),
           .tso = switch_state(name, ETHTOOL_GTSO),
           .gso = switch_state(name, ETHTOOL_GGSO),
-          .gro = switch_state(name, ETHTOOL_GGRO)};
+          .gro = switch_state(name, ETHTOOL_GGRO),
+          .rx_vlan = flag_state(name, ETH_FLAG_RXVLAN)};
 }
 
 Result<XdpProgram> attached_xdp(std::uint32_t ifindex) {

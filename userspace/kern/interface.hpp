@@ -27,6 +27,7 @@ struct Offloads {
   std::optional<bool> tso;
   std::optional<bool> gso;
   std::optional<bool> gro;
+  std::optional<bool> rx_vlan;
 };
 
 /// By its name or an alternative one; the result has the first. An interface that is not there is bad input.
