@@ -86,6 +86,23 @@ Result<Child> Child::start(const Argv& argv) {
   return Child(argv, pid, std::move(out_read), std::move(err_read));
 }
 
+Result<Child> Child::start(const std::string& name, const std::function<void(int out_fd)>& call) {
+  int out[2];
+  if (::pipe2(out, O_CLOEXEC) != 0) return fail_errno(errno, "make a pipe");
+  UniqueFd out_read(out[0]);
+  const UniqueFd out_write(out[1]);
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail_errno(errno, "start " + name);
+  if (pid == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != parent) ::_exit(127);
+    call(out_write.get());
+    ::_exit(0);
+  }
+  return Child({name}, pid, std::move(out_read), UniqueFd());
+}
+
 Result<bool> Child::pump(int timeout_ms) {
   pollfd waiting[2] = {{out_ ? out_.get() : -1, POLLIN, 0}, {err_ ? err_.get() : -1, POLLIN, 0}};
   if (!out_ && !err_) return false;

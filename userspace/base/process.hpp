@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// Child processes, started without a shell. They die with the thread that started them.
+/// Child processes, started without a shell or copied. They die with the thread that started them.
 
 #include <sys/types.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,11 +16,15 @@ namespace agentnic {
 
 using Argv = std::vector<std::string>;
 
-/// A running child whose standard output and error come here. Move-only; ends the child when it goes.
+/// A running child whose output comes here. Move-only; ends the child when it goes.
 class Child final {
  public:
   /// argv[0] is looked up in PATH.
   static Result<Child> start(const Argv& argv);
+  /// A copy of this process that runs `call` and ends: for work that may be killed, or that changes what a
+  /// process is in. Its output is what `call` writes to the descriptor; `name` is for messages. Only where no
+  /// other thread runs, whose locks the copy would find held for ever.
+  static Result<Child> start(const std::string& name, const std::function<void(int out_fd)>& call);
   Child(Child&& other) noexcept;
   Child& operator=(Child&&) = delete;
   Child(const Child&) = delete;

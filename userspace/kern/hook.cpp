@@ -204,6 +204,11 @@ Result<Attachment> attach(const Object& object, const Interface& interface, cons
   return fail(Exit::Failed, fmt::format("attach to {}: no mode to try", interface.name));
 }
 
+Result<Attachment> attach_alone(const Object& object, const Interface& interface, anic_mode mode) {
+  int code = 0;
+  return attach_link(object.xdp_fd(), interface, ANIC_HOOK_XDP_LINK, mode, code);
+}
+
 bool is_on_interface(std::uint32_t ifindex, anic_hook hook, std::uint32_t prog_id) {
   if (hook != ANIC_HOOK_TCX) {
     const auto there = attached_xdp(ifindex);

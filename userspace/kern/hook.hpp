@@ -43,6 +43,9 @@ Status refuse_foreign_xdp(const Interface& interface);
 
 Result<Attachment> attach(const Object& object, const Interface& interface, const ModePlan& plan);
 
+/// One XDP mode as a single program under a link, where attach() might take the dispatcher.
+Result<Attachment> attach_alone(const Object& object, const Interface& interface, anic_mode mode);
+
 /// Whether this program sits on this interface of the calling thread's namespace.
 bool is_on_interface(std::uint32_t ifindex, anic_hook hook, std::uint32_t prog_id);
 

@@ -45,6 +45,7 @@ Result<Object> Object::load() {
 int Object::xdp_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_xdp); }
 int Object::tc_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc); }
 int Object::counters_fd() const noexcept { return bpf_map__fd(skeleton_->maps.anic_counters); }
+int Object::xsks_fd() const noexcept { return bpf_map__fd(skeleton_->maps.anic_xsks); }
 
 Status Object::fill(const policy::Tables& tables) const {
   for (const auto& [index, entry] : tables.ports)

@@ -25,6 +25,7 @@ class Object final {
   [[nodiscard]] int xdp_fd() const noexcept;
   [[nodiscard]] int tc_fd() const noexcept;
   [[nodiscard]] int counters_fd() const noexcept;
+  [[nodiscard]] int xsks_fd() const noexcept;
 
   /// Writes the policy's entries into maps that are still empty.
   [[nodiscard]] Status fill(const policy::Tables& tables) const;

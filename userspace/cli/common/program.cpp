@@ -54,6 +54,10 @@ int Program::main(int argc, char** argv) {
   return static_cast<int>(status.error().exit);
 }
 
+std::string version() { return AGENTNIC_VERSION; }
+
+std::string revision() { return AGENTNIC_REVISION; }
+
 void print_json(const Json& json) {
   std::cout << json.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
 }

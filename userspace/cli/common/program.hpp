@@ -34,6 +34,10 @@ class Program final {
   std::function<Result<int>()> run_;
 };
 
+/// What was built: the version of the changelog, and the revision of the sources.
+std::string version();
+std::string revision();
+
 /// Prints JSON and a new line to standard output.
 void print_json(const Json& json);
 

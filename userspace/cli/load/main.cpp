@@ -12,6 +12,7 @@
 #include "base/clock.hpp"
 #include "base/stop.hpp"
 #include "cli/common/program.hpp"
+#include "cli/load/probe.hpp"
 #include "cli/load/show.hpp"
 #include "kern/instance.hpp"
 #include "kern/libbpf_log.hpp"
@@ -317,6 +318,10 @@ int main(int argc, char** argv) {
   stats_command->add_option("--interval", options.interval_s, "seconds between two, with --watch")
       ->check(CLI::Range(0.1, 3600.0))
       ->capture_default_str();
+
+  on_interface(program.command("probe", "what this kernel, these libraries and this driver can do, by trying",
+                               [&] { return cli::probe(options.ifname, options.netns, options.json); }),
+               false);
 
   return program.main(argc, argv);
 }

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "probe/features.hpp"
+
+#include <fmt/format.h>
+#include <linux/bpf.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <span>
+
+#include "base/json.hpp"
+#include "base/process.hpp"
+#include "kern/bpffs.hpp"
+#include "kern/hook.hpp"
+#include "kern/instance.hpp"
+#include "kern/test_run.hpp"
+#include "path/xsk/socket.hpp"
+#include "probe/ground.hpp"
+
+namespace agentnic::probe {
+namespace {
+
+constexpr int kRowTimeoutMs = 60'000;  // an emulated machine takes seconds for some
+constexpr const char* kAsRoot = "run it as root";
+
+/// The outcome of one try. A function that returns an Error instead could not try: the answer is not known.
+struct Answer {
+  bool available = false;
+  std::string detail;
+};
+
+Answer yes(std::string detail) { return {true, std::move(detail)}; }
+Answer no(std::string detail) { return {false, std::move(detail)}; }
+
+// --- the tries ---
+
+Result<Answer> kernel_btf(Ground& /*ground*/) {
+  constexpr const char* kFile = "/sys/kernel/btf/vmlinux";
+  if (::access(kFile, R_OK) == 0) return yes(fmt::format("{} can be read", kFile));
+  return no(fmt::format("read {}: {}", kFile, std::generic_category().message(errno)));
+}
+
+Result<Answer> bpffs(Ground& ground) {
+  struct statfs info{};
+  const bool there = ::statfs(kern::kBpffs, &info) == 0 && info.f_type == BPF_FS_MAGIC;
+  if (ground.bpffs()) return yes("mounted one");
+  if (there) return yes(fmt::format("one is mounted at {}", kern::kBpffs));
+  if (!ground.entered()) return fail(ground.entered().error());
+  return no(ground.bpffs().error().what);
+}
+
+Result<Answer> load_programs(Ground& /*ground*/) {
+  const auto loaded = kern::load_noop_xdp();
+  return loaded ? yes("loaded an XDP program of two instructions") : no(loaded.error().what);
+}
+
+Result<Answer> verified(Ground& ground, const char* name) {
+  for (const auto& program : ANIC_TRY(ground.programs())) {
+    if (program.name != name) continue;
+    return program.loads ? yes(fmt::format("loaded {}", name)) : no(program.error);
+  }
+  return fail(Exit::Failed, fmt::format("there is no program {} in the object", name));
+}
+
+Result<Answer> xdp_program(Ground& ground) { return verified(ground, "anic_xdp"); }
+Result<Answer> tc_program(Ground& ground) { return verified(ground, "anic_tc"); }
+
+Result<Answer> test_run(Ground& /*ground*/) {
+  const auto program = ANIC_TRY(kern::load_noop_xdp());
+  const std::byte frame[64] = {};
+  const auto verdict = kern::run_once(program.get(), frame);
+  if (!verdict) return no(verdict.error().what);
+  return *verdict == XDP_PASS ? yes("ran an XDP program on a frame")
+                              : no(fmt::format("a program that passes everything returned {}", *verdict));
+}
+
+Result<Answer> veth(Ground& ground) {
+  const auto made = ground.new_veth();
+  // What made it impossible to try is no answer; what the kernel said to `ip` is one.
+  if (!made && !ground.bpffs()) return fail(made.error());
+  return made ? yes("made a network namespace and a veth pair in it") : no(made.error().what);
+}
+
+/// Attaches the way `attach --mode` does, to a veth of its own.
+Result<Answer> attached(Ground& ground, anic_mode mode) {
+  const kern::Object& object = *ANIC_TRY(ground.object());
+  const kern::Interface interface = ANIC_TRY(ground.new_veth());
+  const auto done = kern::attach(object, interface, {{mode}, "probe"});
+  if (!done) return no(done.error().what);
+  return yes(fmt::format("attached to a veth as {}", kern::hook_name(done->hook)));
+}
+
+Result<Answer> xdp_native(Ground& ground) { return attached(ground, ANIC_MODE_NATIVE); }
+Result<Answer> xdp_skb(Ground& ground) { return attached(ground, ANIC_MODE_SKB); }
+Result<Answer> tcx(Ground& ground) { return attached(ground, ANIC_MODE_TC); }
+
+Result<Answer> xdp_link(Ground& ground) {
+  const kern::Object& object = *ANIC_TRY(ground.object());
+  const kern::Interface interface = ANIC_TRY(ground.new_veth());
+  const auto done = kern::attach_alone(object, interface, ANIC_MODE_SKB);
+  return done ? yes("attached to a veth under a link") : no(done.error().what);
+}
+
+Result<Answer> dispatcher(Ground& ground) {
+  const kern::Object& object = *ANIC_TRY(ground.object());
+  const kern::Interface interface = ANIC_TRY(ground.new_veth());
+  const auto done = kern::attach(object, interface, {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "probe"});
+  if (!done) return fail(done.error());
+  if (done->hook == ANIC_HOOK_XDP_DISPATCHER) return yes("attached to a veth under it");
+  return no(done->notes.empty() ? "attached without it" : done->notes.back());
+}
+
+Result<Answer> xsk_copy(Ground& ground) {
+  const kern::Object& object = *ANIC_TRY(ground.object());
+  const kern::Interface interface = ANIC_TRY(ground.new_veth());
+  const auto done = ANIC_TRY(kern::attach(object, interface, {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "probe"}));
+  const auto bound = path::XskSocket::open(
+      {.ifname = interface.name, .queue = 0, .bind = path::XskBind::Copy, .xsks_map_fd = object.xsks_fd()});
+  return bound ? yes(fmt::format("bound one to a veth in mode {}", kern::mode_name(done.mode)))
+               : no(bound.error().what);
+}
+
+// --- the table ---
+
+struct Row {
+  const char* id;  ///< for machines: never renamed
+  const char* title;
+  const char* needed_by;
+  const char* remedy;  ///< what happens without it, and what to do
+  Result<Answer> (*attempt)(Ground& ground);
+  bool required = false;         ///< without it nothing can be attached
+  bool takes_privileges = true;  ///< else it is tried by anybody
+};
+
+constexpr Row kRows[] = {
+    {.id = "bpf_load",
+     .title = "BPF programs may be loaded",
+     .needed_by = "everything",
+     .remedy = "nothing can be attached; the kernel was built without BPF, or forbids it (lockdown, an LSM, "
+               "a container)",
+     .attempt = load_programs,
+     .required = true},
+    {.id = "bpffs",
+     .title = "bpffs",
+     .needed_by = "attach, which pins its maps and link there",
+     .remedy = "nothing can be attached; mount -t bpf bpf /sys/fs/bpf says why it cannot be mounted",
+     .attempt = bpffs,
+     .required = true,
+     .takes_privileges = false},
+    {.id = "xdp_program",
+     .title = "the XDP program is accepted",
+     .needed_by = "attach, in every mode",
+     .remedy = "nothing can be attached; agentnic-load -v probe prints the verifier's log",
+     .attempt = xdp_program,
+     .required = true},
+    {.id = "tc_program",
+     .title = "the TC program is accepted",
+     .needed_by = "attach, in every mode",
+     .remedy = "nothing can be attached; agentnic-load -v probe prints the verifier's log",
+     .attempt = tc_program,
+     .required = true},
+    {.id = "veth",
+     .title = "network namespaces and veth",
+     .needed_by = "agentnic-bench (the lab), make demo, the net tests, and most tries below",
+     .remedy = "no lab; attaching to interfaces that are there works all the same",
+     .attempt = veth},
+    {.id = "xdp_native",
+     .title = "native XDP on veth",
+     .needed_by = "attach --mode native, the lab",
+     .remedy = "--mode auto takes generic XDP, which is slower",
+     .attempt = xdp_native},
+    {.id = "xdp_skb",
+     .title = "generic XDP",
+     .needed_by = "attach --mode skb, interfaces without native XDP",
+     .remedy = "XDP only where the driver has it; elsewhere --mode tc",
+     .attempt = xdp_skb},
+    {.id = "xdp_link",
+     .title = "XDP under a BPF link",
+     .needed_by = "attach where there is no dispatcher",
+     .remedy = "XDP only under libxdp's dispatcher; elsewhere --mode tc",
+     .attempt = xdp_link},
+    {.id = "dispatcher",
+     .title = "libxdp's dispatcher",
+     .needed_by = "attach beside other XDP programs, --require dispatcher",
+     .remedy = "one XDP program an interface: agentnic's, under a link; refused where a foreign one is there",
+     .attempt = dispatcher},
+    {.id = "tcx",
+     .title = "tcx links",
+     .needed_by = "attach --mode tc",
+     .remedy = "--mode tc exits with 3; --mode auto takes XDP",
+     .attempt = tcx},
+    {.id = "xsk_copy",
+     .title = "AF_XDP sockets, copy mode",
+     .needed_by = "services on path xsk, agentnic-bench serve --transport xsk",
+     .remedy = "services on path xsk take path A, the kernel's",
+     .attempt = xsk_copy},
+    {.id = "prog_test_run",
+     .title = "test runs of programs",
+     .needed_by = "the bpf tests, make bench",
+     .remedy = "programs can be attached, not tested or timed on a frame",
+     .attempt = test_run},
+    {.id = "kernel_btf",
+     .title = "type information of the kernel",
+     .needed_by = "none of the programs so far; bpftrace and bpftool show kernel types by it",
+     .remedy = "a kernel built with CONFIG_DEBUG_INFO_BTF has it",
+     .attempt = kernel_btf,
+     .takes_privileges = false},
+};
+
+// --- the child that tries, and what it tells ---
+
+void tell(int fd, const Json& line) {
+  const std::string text = line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t wrote = ::write(fd, text.data() + done, text.size() - done);
+    if (wrote < 0 && errno != EINTR) return;  // nobody reads any more
+    done += wrote > 0 ? static_cast<std::size_t>(wrote) : 0;
+  }
+}
+
+Json to_line(const kern::VerifiedProgram& program) {
+  return {{"name", program.name},
+          {"type", program.type},
+          {"loads", program.loads},
+          {"error", program.error},
+          {"stats",
+           {program.stats.instructions, program.stats.instruction_limit, program.stats.states_total,
+            program.stats.states_peak, program.stats.verification_us}}};
+}
+
+kern::VerifiedProgram program_of(const Json& line) {
+  const auto& stats = line["stats"];
+  return {.name = line["name"],
+          .type = line["type"],
+          .loads = line["loads"],
+          .stats = {.instructions = stats[0],
+                    .instruction_limit = stats[1],
+                    .states_total = stats[2],
+                    .states_peak = stats[3],
+                    .verification_us = stats[4]},
+          .error = line["error"]};
+}
+
+/// One line a row of those to be tried, then one a program.
+void try_all(int out_fd, bool privileged) {
+  Ground ground;
+  if (privileged) ground.enter();
+  for (const Row& row : kRows) {
+    if (row.takes_privileges && !privileged) continue;
+    const auto answer = row.attempt(ground);
+    tell(out_fd, {{"available", answer ? Json(answer->available) : Json(nullptr)},
+                  {"detail", answer ? answer->detail : answer.error().text()}});
+  }
+  if (!privileged) return;
+  if (const auto programs = ground.programs()) {
+    for (const auto& program : *programs) tell(out_fd, to_line(program));
+  }
+}
+
+}  // namespace
+
+Tried try_features() {
+  Tried tried;
+  tried.privileged = kern::need_privileges("probe").has_value();
+  auto child = Child::start("probe", [&](int out_fd) { try_all(out_fd, tried.privileged); });
+  std::optional<Error> ended;
+  const auto next = [&]() -> std::optional<Json> {
+    if (!child) ended = child.error();
+    if (ended) return std::nullopt;
+    const auto line = child->read_line(kRowTimeoutMs);
+    if (!line) ended = line.error();
+    return line ? std::optional(Json::parse(*line, nullptr, false)) : std::nullopt;
+  };
+  for (const Row& row : kRows) {
+    Feature feature{.id = row.id,
+                    .title = row.title,
+                    .needed_by = row.needed_by,
+                    .required = row.required,
+                    .available = std::nullopt,
+                    .detail = "not tried: this takes root; run it as root",
+                    .remedy = row.remedy};
+    if (row.takes_privileges && !tried.privileged) {
+      feature.remedy = kAsRoot;
+    } else if (const auto line = next()) {
+      if (!(*line)["available"].is_null()) feature.available = (*line)["available"].get<bool>();
+      feature.detail = (*line)["detail"];
+    } else {
+      feature.detail = "not tried: " + ended->text();
+    }
+    tried.features.push_back(std::move(feature));
+  }
+  while (const auto line = tried.privileged ? next() : std::nullopt)
+    tried.programs.push_back(program_of(*line));
+  return tried;
+}
+
+}  // namespace agentnic::probe
