@@ -134,7 +134,8 @@ Result<std::string> Child::read_line(int timeout_ms) {
       return line;
     }
     if (!ANIC_TRY(pump(left_ms(deadline))))
-      return fail(Exit::Failed, joined(argv_) + ": ended early: " + last_line(errors_));
+      return fail(Exit::Failed,
+                  joined(argv_) + ": ended early" + (errors_.empty() ? "" : ": " + last_line(errors_)));
   }
 }
 

@@ -289,7 +289,8 @@ Tried try_features() {
       if (!(*line)["available"].is_null()) feature.available = (*line)["available"].get<bool>();
       feature.detail = (*line)["detail"];
     } else {
-      feature.detail = "not tried: " + ended->text();
+      // The first such row is the one that ended it.
+      feature.detail = "not found out: " + ended->text();
     }
     tried.features.push_back(std::move(feature));
   }

@@ -207,9 +207,10 @@ std::string to_text(const AskedInterface& asked, const std::string& netns) {
   const auto names = kern::xdp_feature_names(driver.features ? driver.features->flags : 0);
   if (driver.features)
     fact("XDP features", names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
-  fact("VLAN receive offload", driver.vlan_offload.value_or(false)
-                                   ? "on: XDP does not see the tag; ethtool -K IFACE rxvlan off"
-                                   : "off");
+  fact("VLAN receive offload",
+       driver.vlan_offload.value_or(false)
+           ? fmt::format("on: XDP does not see the tag; ethtool -K {} rxvlan off", asked.interface.name)
+           : "off");
   fact("XDP program", asked.attached.id == 0
                           ? "none"
                           : fmt::format("{} (id {})", asked.attached.name.empty() ? "?" : asked.attached.name,
