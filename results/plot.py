@@ -73,6 +73,8 @@ def figure(result, title, label, key, scale, marker_key=None):
         axis.legend(loc="upper center", ncol=4, fontsize=7)
     host = result["host"]
     drawn.suptitle(title)
+    if host.get("emulated"):
+        drawn.text(0.5, 0.5, "EMULATED\nsays nothing about speed", fontsize=34, color="red", alpha=0.35, ha="center", va="center", rotation=20)
     drawn.text(0.01, 0.01, f"{host['kernel']}, {host['cpu_model']}, {host['cpus_online']} CPUs, "
                f"{result['interfaces']['server']['driver']}, revision {host['git_revision']}, {result['created_at']}, "
                f"{result['repeats']} repeats; whiskers: least and greatest", fontsize=6)

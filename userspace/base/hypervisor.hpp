@@ -14,4 +14,9 @@ std::string hypervisor();
 /// Whether that is QEMU's software emulation of a processor (TCG).
 bool emulated();
 
+/// What stands beside each figure that was measured there.
+inline constexpr const char* kEmulated = "EMULATED";
+inline constexpr const char* kEmulatedMeans =
+    "EMULATED: measured on a processor in software; shows that the paths work, and says nothing about speed";
+
 }  // namespace agentnic

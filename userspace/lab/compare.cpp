@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "abi/flow.h"
+#include "base/hypervisor.hpp"
 #include "base/stop.hpp"
 #include "kern/object.hpp"
 #include "kern/test_run.hpp"
@@ -220,6 +221,11 @@ Result<Json> run_in_lab(const Bench& bench, const std::vector<std::string>& ids)
     if (!ids.empty() && std::ranges::find(ids, benchmark.info.id) == ids.end()) continue;
     ANIC_TRY(attached.set(true));
     list.push_back(ANIC_TRY(benchmark.run(bench, attached)));
+    if (emulated()) {
+      Json& one = list.back();
+      one["valid"] = one["met"] = false;
+      one["note"] = fmt::format("{}; {}", kEmulatedMeans, one["note"].get<std::string>());
+    }
   }
   return list;
 }

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "base/file.hpp"
+#include "base/hypervisor.hpp"
 #include "kern/interface.hpp"
 #include "kern/netns.hpp"
 #include "version.h"
@@ -87,6 +88,8 @@ Json describe_host() {
           {"git_revision", AGENTNIC_REVISION},
           {"kernel", fmt::format("{} {} {}", name.sysname, name.release, name.machine)},
           {"cpu_model", cpu_model()},
+          {"hypervisor", hypervisor()},
+          {"emulated", emulated()},
           {"cpus_online", ::sysconf(_SC_NPROCESSORS_ONLN)},
           {"cpu_governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
           {"clocksource", first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource")}};

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/file.hpp"
+#include "base/hypervisor.hpp"
 #include "base/stop.hpp"
 #include "lab/environment.hpp"
 #include "lab/measure.hpp"
@@ -190,7 +191,7 @@ std::string ratio(const Json& row, const char* key) {
 
 constexpr const char* kRowFormat = "{:>5} {:<5} {:<11} {:<13} {:>6} {:>14} {:>7} {:>8} {:>5}  {:<20} {}";
 
-std::string row_text(const Json& row) {
+std::string row_text(const Json& row, bool emulated) {
   const Json& p50 = row.at("p50_ns");
   std::string text = fmt::format(
       fmt::runtime(kRowFormat), row.at("size_bytes").get<int>(), row.at("wait").get<std::string>(),
@@ -204,6 +205,8 @@ std::string row_text(const Json& row) {
   if (!row.at("valid").get<bool>()) {
     text += "  NOT VALID: " + row.at("invalid_because").at(0).get<std::string>();
   }
+  // On each row: rows are copied without what stands above them.
+  if (emulated) text += std::string("  ") + kEmulated;
   return text + "\n";
 }
 
@@ -238,7 +241,9 @@ Result<std::string> report(const Json& result) {
                     host.at("git_revision").get<std::string>());
     text += fmt::format(fmt::runtime(kRowFormat), "bytes", "wait", "path", "mode", "p50 us", "low to high",
                         "p99 us", "trips/s", "CPU %", "p50 of A over B", "no agentnic over B\n");
-    for (const Json& row : result.at("rows")) text += row_text(row);
+    const bool emulated = host.value("emulated", false);
+    for (const Json& row : result.at("rows")) text += row_text(row, emulated);
+    if (emulated) text += fmt::format("  {}\n", kEmulatedMeans);
     for (const Json& note : result.at("notes")) text += fmt::format("  {}\n", note.get<std::string>());
     return text;
   } catch (const Json::exception& error) {

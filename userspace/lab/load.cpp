@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/hypervisor.hpp"
 #include "base/stop.hpp"
 
 namespace agentnic::lab {
@@ -294,6 +295,7 @@ Json to_json(const LoadOptions& options, const LoadResult& result) {
           {"cpu_irq_pct", result.cpu.irq / result.seconds * 100},
           {"cpu_steal_pct", result.cpu.steal / result.seconds * 100},
           {"cpu_machine_us_per_request", per_request_us(result.cpu.machine)},
+          {"emulated", emulated()},
           {"valid", result.invalid.empty()},
           {"invalid_because", result.invalid},
           {"histogram_ns", to_json(result.latency_ns)}};

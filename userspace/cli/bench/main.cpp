@@ -9,6 +9,7 @@
 #include <map>
 
 #include "base/file.hpp"
+#include "base/hypervisor.hpp"
 #include "base/stop.hpp"
 #include "cli/common/program.hpp"
 #include "kern/instance.hpp"
@@ -183,11 +184,12 @@ Result<int> run(const Options& options) {
   } else {
     std::cout << fmt::format(
         "{} B, {} loop, {}: p50 {} us, p99 {} us, p99.9 {} us, {:.0f} answers/s of {:.0f} asked, {} lost, "
-        "CPU {:.0f} %{}\n",
+        "CPU {:.0f} %{}{}\n",
         options.size, options.loop, options.wait, microseconds(json, "p50_ns"), microseconds(json, "p99_ns"),
         microseconds(json, "p999_ns"), result.achieved_per_s(), result.offered_per_s, result.lost,
         json.at("cpu_machine_pct").get<double>(),
-        result.invalid.empty() ? "" : "; NOT VALID: " + result.invalid);
+        result.invalid.empty() ? "" : "; NOT VALID: " + result.invalid,
+        emulated() ? std::string("; ") + kEmulatedMeans : "");
   }
   return static_cast<int>(result.invalid.empty() ? Exit::Done : Exit::Failed);
 }
