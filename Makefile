@@ -60,7 +60,7 @@ shell_files  = $(shell git ls-files -co --exclude-standard | xargs grep -lE '^\#
 help: ## list the targets
 	@echo 'make TARGET'
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  %-12s %s\n", $$1, $$2 }'
-	@echo 'Variables: V=1 shows commands; T=glob runs tests by name; SH=1 opens a shell inside one net test;'
+	@echo 'Variables: V=1 shows commands; T=glob runs tests by name; SH=1 opens a shell inside one net test or a guest;'
 	@echo '           B=id runs one benchmark; PREFIX and DESTDIR for install.'
 
 .DEFAULT_GOAL := all
@@ -157,6 +157,17 @@ test: all $(test_bins) ## run the tests; T='glob' by name, SH=1 for a shell insi
 test-unit: all $(test_bins) ## run the suites that need no privileges
 	@$(PYTHON) tests/run --suite unit --suite check $(if $(T),--only '$(T)')
 
+.PHONY: vmtest
+vmtest: all $(test_bins) ## the tests in real kernels; K=7.3 for one kernel, T='glob', TIER=full for all tests, SH=1 for a shell in the guest
+	@$(PYTHON) vmtest/run $(K:%=--kernel %) $(TIER:%=--tier %) $(if $(T),--only '$(T)') $(if $(SH),--shell)
+	$(if $(filter full,$(TIER)),$(if $(K)$(T)$(SH),,@vmtest/selftest))
+
+.PHONY: compat
+compat: all ## write docs/compatibility.md from probes of this machine (IFACE=eth0: and its NIC) and of the last make vmtest
+	@$(BIN)/agentnic-load probe $(IFACE) --json > $(BUILD)/probe.json && mv $(BUILD)/probe.json results/probe/host.json
+	@for kernel in $$(sed -nE 's/^([0-9.]+) .*/\1/p' vmtest/kernels.txt); do cp $(BUILD)/vmtest/$$kernel/probe.json results/probe/$$kernel.json; done
+	@$(PYTHON) results/compat.py
+
 .PHONY: debian13
 debian13: need ## build and run the unit suite in a Debian 13 tree made by debootstrap (root)
 	@tests/debian13 $(BUILD)/debian13
@@ -190,11 +201,15 @@ demo: all ## the main job: both paths side by side on a lab of two namespaces (r
 	@$(BIN)/agentnic-bench experiment first-light --policy policies/first-light.json --out results
 	@$(PYTHON) results/plot.py results/latest.json
 
+.PHONY: demo-vm
+demo-vm: all $(test_bins) ## the demo in a guest with the newest kernel, for those without root; its figures are marked as emulated
+	@$(PYTHON) vmtest/run --demo
+
 .PHONY: bench
 bench: all ## run the benchmarks; B=id runs one (root)
 	@mkdir -p results/bench
 	@$(BIN)/agentnic-bench compare $(B) --out results/bench/latest.json
 
 .PHONY: clean
-clean: ## remove what was built
+clean: ## remove what was built; .cache/, which has the fetched kernels, stays
 	rm -rf $(BUILD) skel

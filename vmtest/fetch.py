@@ -15,7 +15,7 @@ import subprocess
 
 from base import CACHE, Trouble, Unreachable, fresh, make_disk, output_of
 
-TABLE = pathlib.Path(__file__).with_name("kernels.txt")
+TABLE = pathlib.Path(os.environ.get("AGENTNIC_KERNELS") or pathlib.Path(__file__).with_name("kernels.txt"))
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 VIRTME = ("virtme-ng", "forky")  # 1.35 of Debian 13 panics on 7.3; 1.41 is pure Python and runs on Debian 12
 # Drivers that no guest has devices for: two thirds of the modules.

@@ -138,7 +138,7 @@ void check_counters(const anic_counters& before, const anic_counters& after, con
 
 }  // namespace
 
-TEST_CASE("xdp: every fixture gets its verdict and moves its counters, and no others") {
+TEST_CASE("xdp: every fixture gets its verdict and moves its counters, and no others", "[smoke]") {
   const auto object = loaded();
   for (const Fixture& fixture : fixtures()) {
     INFO(fixture.what);
@@ -148,7 +148,7 @@ TEST_CASE("xdp: every fixture gets its verdict and moves its counters, and no ot
   }
 }
 
-TEST_CASE("tc: every fixture goes on to the next program and moves its counters, and no others") {
+TEST_CASE("tc: every fixture goes on to the next program and moves its counters, and no others", "[smoke]") {
   const auto object = loaded();
   for (const Fixture& fixture : fixtures()) {
     INFO(fixture.what);
@@ -161,7 +161,7 @@ TEST_CASE("tc: every fixture goes on to the next program and moves its counters,
   }
 }
 
-TEST_CASE("xdp: an empty policy passes everything to the kernel") {
+TEST_CASE("xdp: an empty policy passes everything to the kernel", "[smoke]") {
   auto object = kern::Object::load();
   REQUIRE(object);
   for (const Fixture& fixture : fixtures()) {
@@ -173,7 +173,7 @@ TEST_CASE("xdp: an empty policy passes everything to the kernel") {
   CHECK(counters.by_reason[ANIC_REASON_NONE].packets == 0);
 }
 
-TEST_CASE("xdp: reasons and classes both add up to what was seen") {
+TEST_CASE("xdp: reasons and classes both add up to what was seen", "[smoke]") {
   const auto object = loaded();
   std::uint64_t seen = 0;
   for (const Fixture& fixture : fixtures()) {
@@ -189,7 +189,7 @@ TEST_CASE("xdp: reasons and classes both add up to what was seen") {
   CHECK(sum(counters.by_class) == seen);
 }
 
-TEST_CASE("maps: programs cannot write what only userspace may") {
+TEST_CASE("maps: programs cannot write what only userspace may", "[smoke]") {
   // BPF_F_RDONLY_PROG of maps.bpf.h, as the kernel has it.
   const auto object = loaded();
   bpf_prog_info prog{};

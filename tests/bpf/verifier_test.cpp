@@ -10,7 +10,7 @@
 
 using namespace agentnic;
 
-TEST_CASE("verifier: every program stays 30 % below the limit of this kernel") {
+TEST_CASE("verifier: every program stays 30 % below the limit of this kernel", "[smoke]") {
   const auto programs = kern::verify_programs();
   if (!programs) FAIL(programs.error().text());
   REQUIRE_FALSE(programs->empty());

@@ -4,7 +4,7 @@
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
 
-test_case "attach: puts one program on the interface, and status says which and how" attaches
+test_case "attach: puts one program on the interface, and status says which and how" attaches smoke
 attaches() {
     attach >"$WORK/said"
     grep -q 'attached to lab0 in netns agentnic-server: native, xdp-' "$WORK/said"
@@ -16,7 +16,7 @@ attaches() {
     "$LOAD" status | grep -q 'lab0 in netns agentnic-server: attached'
 }
 
-test_case "attach: twice is once" twice
+test_case "attach: twice is once" twice smoke
 twice() {
     attach >/dev/null
     local id
@@ -66,7 +66,7 @@ other_mode() {
     attach --mode auto | grep -q 'already attached'
 }
 
-test_case "attach: modes native, skb and tc are obtained as asked for" modes
+test_case "attach: modes native, skb and tc are obtained as asked for" modes smoke
 modes() {
     needs_tcx
     local mode
@@ -88,7 +88,7 @@ auto_tc() {
     equal "$(xdp_id)" 0 "XDP program"
 }
 
-test_case "attach: auto falls back to skb where the driver refuses native, and says so" falls_back
+test_case "attach: auto falls back to skb where the driver refuses native, and says so" falls_back smoke
 falls_back() {
     # A veth whose peer has more transmit queues than it has receive queues.
     ip -n $SERVER link add narrow numrxqueues 1 numtxqueues 1 type veth peer name wide numrxqueues 4 numtxqueues 4
@@ -102,7 +102,7 @@ falls_back() {
     equal "$(pins)" "" "pins"
 }
 
-test_case "attach: --require of what was not obtained exits with 3 and leaves nothing" requires
+test_case "attach: --require of what was not obtained exits with 3 and leaves nothing" requires smoke
 requires() {
     expect_error 3 'required tc, obtained native' attach --require tc
     nothing_left
@@ -200,7 +200,7 @@ no_bpffs() {
     equal "$(xdp_id)" 0 "XDP program"
 }
 
-test_case "detach: removes everything, and is safe to repeat" detaches
+test_case "detach: removes everything, and is safe to repeat" detaches smoke
 detaches() {
     attach >/dev/null
     detach | grep -q 'detached from lab0'
@@ -238,7 +238,7 @@ killed_attach() { at_each_step : after_kill "$LOAD" attach lab0 --netns $SERVER 
 test_case "kill -9: at each step of a detach, and the next one works" killed_detach
 killed_detach() { at_each_step attach after_kill "$LOAD" detach lab0 --netns $SERVER; }
 
-test_case "interface removed: status says so, detach cleans up, a new one can be attached" removed
+test_case "interface removed: status says so, detach cleans up, a new one can be attached" removed smoke
 removed() {
     attach >/dev/null
     ip -n $SERVER link del lab0
@@ -253,7 +253,7 @@ removed() {
     attach | grep -q '^attached to lab0'
 }
 
-test_case "namespace removed: detach --all cleans up" netns_removed
+test_case "namespace removed: detach --all cleans up" netns_removed smoke
 netns_removed() {
     attach >/dev/null
     "$BENCH" lab down >/dev/null
@@ -280,7 +280,7 @@ renamed() {
     equal "$(pins)" "" "pins"
 }
 
-test_case "another ABI: attach names both versions, detach still works" other_abi
+test_case "another ABI: attach names both versions, detach still works" other_abi smoke
 other_abi() {
     attach >/dev/null
     local meta
@@ -296,7 +296,7 @@ other_abi() {
     nothing_left
 }
 
-test_case "forced off: a program that someone took off by force is noticed" forced_off
+test_case "forced off: a program that someone took off by force is noticed" forced_off smoke
 forced_off() {
     attach >/dev/null
     if pins | grep -q '/link$'; then

@@ -10,7 +10,7 @@ namespaces() { ip netns list | wc -l; }
 running() { pgrep -f "$BENCH" | grep -vx "$$" || true; }
 none_running() { [ -z "$(running)" ]; }
 
-test_case "lab: up and down, each twice" up_and_down
+test_case "lab: up and down, each twice" up_and_down smoke
 up_and_down() {
     "$BENCH" lab up >/dev/null
     equal "$(namespaces)" 2 "namespaces"

@@ -5,7 +5,7 @@
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
 
-test_case "traffic: the xsk service goes to AF_XDP, the kernel service to the kernel" split
+test_case "traffic: the xsk service goes to AF_XDP, the kernel service to the kernel" split smoke
 split() {
     attach >/dev/null
     serve --transport xsk --iface lab0 --wait block
@@ -68,7 +68,7 @@ owner_killed() {
     stop_serving
 }
 
-test_case "traffic: IPv6 comes back over both paths" ipv6
+test_case "traffic: IPv6 comes back over both paths" ipv6 smoke
 ipv6() {
     attach >/dev/null
     serve --transport xsk --iface lab0 --wait block
@@ -113,7 +113,7 @@ skb_mode() {
     [ "$(count by_reason.redirect_xsk.packets)" -gt 0 ] || fail "none redirected"
 }
 
-test_case "traffic: fragments of an xsk service go to the kernel, which reassembles them" fragments
+test_case "traffic: fragments of an xsk service go to the kernel, which reassembles them" fragments smoke
 fragments() {
     attach >/dev/null
     serve --transport udp --address $SERVER_IP --port 9001 --wait block
