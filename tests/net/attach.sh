@@ -16,7 +16,7 @@ attaches() {
     "$LOAD" status | grep -q 'lab0 in netns agentnic-server: attached'
 }
 
-test_case "attach: twice is once" twice smoke
+test_case "attach: twice is once" twice
 twice() {
     attach >/dev/null
     local id
@@ -102,7 +102,7 @@ falls_back() {
     equal "$(pins)" "" "pins"
 }
 
-test_case "attach: --require of what was not obtained exits with 3 and leaves nothing" requires smoke
+test_case "attach: --require of what was not obtained exits with 3 and leaves nothing" requires
 requires() {
     expect_error 3 'required tc, obtained native' attach --require tc
     nothing_left
@@ -200,7 +200,7 @@ no_bpffs() {
     equal "$(xdp_id)" 0 "XDP program"
 }
 
-test_case "detach: removes everything, and is safe to repeat" detaches smoke
+test_case "detach: removes everything, and is safe to repeat" detaches
 detaches() {
     attach >/dev/null
     detach | grep -q 'detached from lab0'

@@ -125,7 +125,7 @@ killed_attach() {
     at_each_step : after_kill "$LOAD" attach lab0 --netns $SERVER --policy "$POLICY"
 }
 
-test_case "dispatcher: kill -9 at each step of a detach beside a neighbour that came second" killed_detach smoke
+test_case "dispatcher: kill -9 at each step of a detach beside a neighbour that came second" killed_detach
 ours_then_neighbour() {
     ! neighbour_saw 2>/dev/null || neighbour unload lab0 --all
     attach

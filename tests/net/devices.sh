@@ -88,13 +88,12 @@ both_queues() {
     attach --require native >/dev/null
     equal "$("$LOAD" status --json | jq '.instances[0].queues')" 2 "queues"
     serve --transport xsk --iface lab0 --queue 0 --wait block
-    local first=$server_pid round
-    cp "$WORK/serve" "$WORK/first"
+    local first=$server_pid
     "$BENCH" serve --netns $SERVER --json --transport xsk --iface lab0 --queue 1 --wait block >"$WORK/second" 2>"$WORK/second.err" &
     local second=$!
     until_true 10 grep -q ready "$WORK/second"
-    for round in 1 2 3 4 5 6 7 8; do
-        ask 9001 # each from a port of its own
+    for _ in 1 2 3 4 5 6 7 8; do # each from a port of its own
+        ask 9001
         answered
     done
     local redirected
@@ -111,11 +110,28 @@ both_queues() {
 test_case "rdma: soft-RoCE is looped back on one device (ibv_rc_pingpong)" rdma_pingpong rdma smoke
 rdma_pingpong() {
     ibv_devinfo -d rxe0 | grep -q PORT_ACTIVE
-    ibv_rc_pingpong -d rxe0 -g 1 -n 100 >"$WORK/pong" &
+    local index pong=(ibv_rc_pingpong -d rxe0 -n 100 -g)
+    index=$(rdma_gid rxe0 198.18.1.1)
+    "${pong[@]}" "$index" >"$WORK/pong" &
     local server=$!
-    until_true 10 grep -q 'local address' "$WORK/pong"
-    ibv_rc_pingpong -d rxe0 -g 1 -n 100 198.18.1.1 | grep -q '100 iters'
+    until_true 10 listening 18515
+    "${pong[@]}" "$index" 198.18.1.1 | grep -q '100 iters'
     wait $server
+}
+listening() { ss -Htln "sport = :$1" | grep -q .; }
+
+# rdma_gid DEVICE IPV4: the index of the RoCEv2 GID of an address.
+rdma_gid() {
+    local folder=/sys/class/infiniband/$1/ports/1 entry address bytes
+    IFS=. read -r -a bytes <<<"$2"
+    address=$(printf '%02x%02x:%02x%02x' "${bytes[@]}")
+    for entry in "$folder"/gids/*; do
+        if [[ $(<"$entry") == *":ffff:$address" && $(<"$folder/gid_attrs/types/${entry##*/}") == 'RoCE v2' ]]; then
+            echo "${entry##*/}"
+            return
+        fi
+    done
+    fail "$1 has no RoCEv2 GID for $2"
 }
 
 main "$@"

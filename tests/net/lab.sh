@@ -10,7 +10,7 @@ namespaces() { ip netns list | wc -l; }
 running() { pgrep -f "$BENCH" | grep -vx "$$" || true; }
 none_running() { [ -z "$(running)" ]; }
 
-test_case "lab: up and down, each twice" up_and_down smoke
+test_case "lab: up and down, each twice" up_and_down
 up_and_down() {
     "$BENCH" lab up >/dev/null
     equal "$(namespaces)" 2 "namespaces"

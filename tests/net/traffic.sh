@@ -113,7 +113,7 @@ skb_mode() {
     [ "$(count by_reason.redirect_xsk.packets)" -gt 0 ] || fail "none redirected"
 }
 
-test_case "traffic: fragments of an xsk service go to the kernel, which reassembles them" fragments smoke
+test_case "traffic: fragments of an xsk service go to the kernel, which reassembles them" fragments
 fragments() {
     attach >/dev/null
     serve --transport udp --address $SERVER_IP --port 9001 --wait block
