@@ -252,10 +252,12 @@ void sweep_dispatchers(std::uint32_t ifindex, std::uint32_t map_id, std::uint32_
   }
 }
 
-std::uint32_t id_in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
+std::optional<DispatcherMember> find_in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
   const Multiprog progs = multiprog_of(ifindex);
   const xdp_program* ours = is_dispatcher(progs) ? find_ours(progs, map_id) : nullptr;
-  return ours != nullptr ? xdp_program__id(ours) : 0;
+  if (ours == nullptr) return std::nullopt;
+  const bool native = xdp_multiprog__attach_mode(progs.get()) == XDP_MODE_NATIVE;
+  return DispatcherMember{xdp_program__id(ours), native ? ANIC_MODE_NATIVE : ANIC_MODE_SKB};
 }
 
 std::string hook_name(std::uint8_t hook) {

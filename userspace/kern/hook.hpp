@@ -58,9 +58,12 @@ Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);
 /// program that is on the interface now, or 0.
 void sweep_dispatchers(std::uint32_t ifindex, std::uint32_t map_id, std::uint32_t attached_id);
 
-/// The id of the program that uses the map with this id and runs under the dispatcher of an interface; 0:
-/// none.
-std::uint32_t id_in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);
+/// The program that uses the map with this id and runs under the dispatcher of an interface, if there is one.
+struct DispatcherMember {
+  std::uint32_t prog_id = 0;
+  anic_mode mode = ANIC_MODE_NONE;
+};
+std::optional<DispatcherMember> find_in_dispatcher(std::uint32_t ifindex, std::uint32_t map_id);
 
 /// The words for people and JSON; "?" for a value that has none.
 std::string hook_name(std::uint8_t hook);

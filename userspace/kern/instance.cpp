@@ -67,6 +67,16 @@ std::optional<LinkState> read_link(const PinDir& dir) {
   return LinkState{info.xdp.ifindex, info.prog_id};
 }
 
+/// Our program in the dispatcher of the instance's interface.
+std::optional<DispatcherMember> dispatcher_membership(const InstanceStatus& status) {
+  const std::uint32_t counters = map_id(status.dir, kCountersPin);
+  if (!status.netns || counters == 0) return std::nullopt;
+  const auto found = status.netns->run([&]() -> Result<std::optional<DispatcherMember>> {
+    return find_in_dispatcher(status.meta.ifindex, counters);
+  });
+  return found ? *found : std::nullopt;
+}
+
 /// Judges a link or a dispatcher membership whose meta map is known to be ours.
 void judge(InstanceStatus& status) {
   constexpr const char* kGone =
@@ -75,14 +85,14 @@ void judge(InstanceStatus& status) {
   const auto link = read_link(status.dir);
   status.ifindex = link ? link->ifindex : 0;
   status.prog_id = link ? link->prog_id : 0;
-  if (!link && status.meta.hook == ANIC_HOOK_XDP_DISPATCHER) {
-    const std::uint32_t counters = map_id(status.dir, kCountersPin);
-    const auto there = [&]() -> Result<std::uint32_t> {
-      return id_in_dispatcher(status.meta.ifindex, counters);
-    };
-    if (status.netns) status.prog_id = status.netns->run(there).value_or(0);
-    if (status.prog_id != 0) status.ifindex = status.meta.ifindex;
-  } else if (!link) {
+  // Under a dispatcher there is no link: the instance exists from the moment in which the program is there,
+  // which is before the attach has written so.
+  if (const auto member = link ? std::nullopt : dispatcher_membership(status)) {
+    status.prog_id = member->prog_id;
+    status.ifindex = status.meta.ifindex;
+    status.meta.hook = ANIC_HOOK_XDP_DISPATCHER;
+    status.meta.mode = static_cast<__u8>(member->mode);
+  } else if (!link && status.meta.hook != ANIC_HOOK_XDP_DISPATCHER) {
     status.problem = "an attach was stopped half-way, or is going on; attach again, or detach";
     return;
   }

@@ -4,9 +4,10 @@
 /// An instance: agentnic on one interface. Its state is in pinned maps, so these are verbs, not objects;
 /// each opens what it needs, and may be killed at any step.
 ///
-/// Attaching pins the maps first and the link last: the link's pin is the moment from which the instance
-/// exists. Whatever stops earlier leaves pins without a link, which the next attach or detach removes, and
-/// a link without a pin, which goes with its process.
+/// Attaching pins the maps first and the link last: the link's pin, or under libxdp's dispatcher the
+/// program's place in it, is the moment from which the instance exists. Whatever stops earlier leaves pins
+/// without a link, which the next attach or detach removes, and a link without a pin, which goes with its
+/// process.
 
 #include <cstdint>
 #include <optional>
