@@ -99,6 +99,8 @@ def cost(program):
         return "not asked"
     if not program["loads"]:
         return "no"
+    if not program["instruction_limit"]:
+        return "loads; no statistics"
     return f"{program['instructions']:,} ({program['instructions'] / program['instruction_limit']:.1%}) / {program['states_total']:,} / {program['states_peak']:,}"
 
 

@@ -3,12 +3,14 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build" / "vmtest"
 CACHE = pathlib.Path(os.environ.get("AGENTNIC_CACHE") or ROOT / ".cache").resolve() / "vmtest"
+KERNEL_TROUBLE = re.compile((ROOT / "tests" / "harness" / "kernel-trouble").read_text().strip())
 
 
 class Trouble(Exception):

@@ -11,13 +11,15 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 
 from base import CACHE, Trouble, Unreachable, fresh, make_disk, output_of
 
 TABLE = pathlib.Path(os.environ.get("AGENTNIC_KERNELS") or pathlib.Path(__file__).with_name("kernels.txt"))
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-VIRTME = ("virtme-ng", "forky")  # 1.35 of Debian 13 panics on 7.3; 1.41 is pure Python and runs on Debian 12
+# What else guests need, and its suite. virtme-ng 1.35 of Debian 13 panics on 7.3; 1.41 is pure Python and runs on Debian 12.
+# busybox-static is not installed: it conflicts with the busybox that many machines have.
+TOOLS = {"virtme-ng": "forky", "busybox-static": "bookworm"}
+UNREACHABLE = re.compile(r"Could not (resolve|connect)|Temporary failure|Connection (timed out|refused|failed)|Network is unreachable|Unable to connect")
 # Drivers that no guest has devices for: two thirds of the modules.
 PRUNED = ("kernel/sound", "kernel/drivers/gpu", "kernel/drivers/media", "kernel/drivers/net/wireless", "kernel/drivers/iio",
           "kernel/drivers/staging", "kernel/drivers/hwmon", "kernel/drivers/scsi", "kernel/drivers/usb", "kernel/drivers/input")
@@ -85,13 +87,14 @@ class Suite:
             "Dir::State::Lists": self.folder / "lists", "Dir::State::Status": "/dev/null", "Dir::Cache": self.folder / "cache",
             "Acquire::Languages": "none", "Acquire::Retries": "3", "APT::Sandbox::User": "", "APT::Update::Error-Mode": "any",
         }.items()))
-        try:
-            self.apt(["apt-get", "-q", "update"])
-        except Trouble as trouble:
-            raise Unreachable(str(trouble)) from trouble
+        self.apt(["apt-get", "-q", "update"])
 
     def apt(self, argv, **options):
-        return output_of(argv, env=os.environ | {"APT_CONFIG": str(self.folder / "apt.conf"), "LC_ALL": "C"}, **options)
+        try:
+            return output_of(argv, env=os.environ | {"APT_CONFIG": str(self.folder / "apt.conf"), "LC_ALL": "C"}, **options)
+        except Trouble as trouble:
+            # Only silence is nobody's mistake: a wrong signature or a full disk is trouble.
+            raise Unreachable(str(trouble)) if UNREACHABLE.search(str(trouble)) else trouble
 
     def field(self, package, field):
         """A field of the newest version of exactly this package; nothing when it lacks the field."""
@@ -114,10 +117,7 @@ class Suite:
 
     def download(self, packages, folder):
         """Fetches {name: version}, under these exact names. apt checks each file against the signed index."""
-        try:
-            self.apt(["apt-get", "-q", "download", *(f"{name}={version}" for name, version in packages.items())], cwd=folder)
-        except Trouble as trouble:
-            raise Unreachable(str(trouble)) from trouble
+        self.apt(["apt-get", "-q", "download", *(f"{name}={version}" for name, version in packages.items())], cwd=folder)
         files = sorted(folder.glob("*.deb"))
         if len(files) != len(packages):
             raise Trouble(f"apt downloaded {len(files)} files for {len(packages)} packages of {self.name}")
@@ -130,27 +130,31 @@ def unpack(files, folder):
         file.unlink()
 
 
-def fetched(folder, make):
-    """The folder, made by make(part) if it is not there yet; whole or not at all."""
-    if not folder.exists():
+def fetched(folder, recipe, make, refresh=False):
+    """The folder, made by make(part) unless it is there, of this recipe; whole, or as it was before."""
+    note = folder / "recipe.json"
+    wanted = json.loads(json.dumps(recipe))
+    if refresh or not note.exists() or json.loads(note.read_text()) != wanted:
         part = fresh(folder.with_name(folder.name + ".part"))
         make(part)
+        (part / "recipe.json").write_text(json.dumps(recipe) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
     return folder
 
 
-def get_virtme():
-    """The folder in which virtme-ng is unpacked."""
+def get_tools(refresh=False):
+    """Fetches virtme-ng and busybox, unless the cache has them; their folder."""
     def make(part):
-        name, suite_name = VIRTME
-        suite = Suite(suite_name)
-        packages = {name: suite.field(name, "Version")}
-        print(f"fetching {name} {packages[name]} of {suite_name}", flush=True)
-        unpack(suite.download(packages, part), part)
-    return fetched(CACHE / "virtme-ng", make)
+        for name, suite_name in TOOLS.items():
+            suite = Suite(suite_name)
+            packages = {name: suite.field(name, "Version")}
+            print(f"fetching {name} {packages[name]} of {suite_name}", flush=True)
+            unpack(suite.download(packages, part), part)
+    return fetched(CACHE / "tools", TOOLS, make, refresh)
 
 
-def get_kernel(kernel):
+def get_kernel(kernel, refresh=False):
     """Fetches a kernel, unless the cache has it."""
     def make(part):
         suite = Suite(kernel.suite)
@@ -166,10 +170,10 @@ def get_kernel(kernel):
         root.mkdir()
         unpack(suite.download(packages, part), root)
         lay_out(root, release)
-        make_boot_tree(part / "boot", root, release)
+        collect_boot_modules(part / "boot-modules", root, release)
         make_disk(root / "lib" / "modules", part / "modules.ext4", spare_mib=4)
         (part / "fetched.json").write_text(json.dumps({"release": release, "suite": kernel.suite, "packages": packages}, indent=2) + "\n")
-    return fetched(kernel.folder, make)
+    return fetched(kernel.folder, [kernel.metapackage, kernel.suite, PRUNED, BOOT_MODULES], make, refresh)
 
 
 def lay_out(root, release):
@@ -188,11 +192,9 @@ def lay_out(root, release):
     output_of(["/sbin/depmod", "-b", root, release])
 
 
-def make_boot_tree(folder, root, release):
-    """What the guest's first program needs to reach its disks: see the program itself."""
-    for name in ("dev", "proc", "sys", "run", "tmp", "modules"):
-        (folder / name).mkdir(parents=True)
-    shutil.copy("/bin/busybox", folder / "busybox")
+def collect_boot_modules(folder, root, release):
+    """The modules that a guest loads first, plain, in the order of their names."""
+    folder.mkdir()
     needed = []
     for module in BOOT_MODULES:
         for line in output_of(["/sbin/modprobe", "-d", root, "-S", release, "--show-depends", module]).splitlines():
@@ -200,10 +202,7 @@ def make_boot_tree(folder, root, release):
             if verb == "insmod" and path.strip() not in needed:
                 needed.append(path.strip())
     for number, path in enumerate(needed):
-        name = os.path.basename(path)
-        plain = folder / "modules" / f"{number:02}-{name.removesuffix('.xz')}"
-        if name.endswith(".xz"):
-            with open(plain, "wb") as out:
-                subprocess.run(["xz", "-dc", path], stdout=out, check=True)
-        else:
-            shutil.copy(path, plain)
+        copy = folder / f"{number:02}-{os.path.basename(path)}"
+        shutil.copy(path, copy)
+        if copy.suffix == ".xz":
+            output_of(["xz", "-d", copy])

@@ -3,7 +3,6 @@
 
 import os
 import pathlib
-import re
 import shlex
 import shutil
 import signal
@@ -12,12 +11,11 @@ import sys
 import threading
 import time
 
-from base import CACHE, Trouble
+from base import CACHE, KERNEL_TROUBLE, Trouble
 from profiles import PROFILES, namespace
 
 QEMU = "qemu-system-x86_64"
 HERE = pathlib.Path(__file__).parent
-KERNEL_TROUBLE = re.compile(r"WARNING:|BUG:|Oops|Kernel panic")  # as in tests/run, for what no test has caused
 # Ends the whole group when the guest ends, and when this process does, however that happens: then the pipe closes.
 WITH_US = 'exec 3<&0; "$@" </dev/null & guest=$!; { read -r _ <&3; kill -KILL -- -$$; } & wait $guest; kill -KILL -- -$$'
 
@@ -29,15 +27,27 @@ def accelerator(kernel):
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg", "/dev/kvm may not be used by this user"
     try:
-        said = subprocess.run([QEMU, "-accel", "kvm", "-cpu", "host", "-m", "512", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
+        # timeout, not only Python's: it is there even when this process is not.
+        said = subprocess.run(["timeout", "--signal=KILL", "30", QEMU, "-accel", "kvm", "-cpu", "host", "-m", "512", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
                                "-kernel", kernel.image, "-append", "console=ttyS0 panic=-1"],
-                              capture_output=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        return "tcg", "under KVM the kernel does not get to its root device in 30 s"
+                              capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise Trouble(f"run {error.filename}: not found", "make deps") from error
     if b"Unable to mount root fs" in said.stdout:
         return "kvm", "the kernel starts under KVM"
     last = (said.stderr.decode(errors="replace").strip().splitlines() or ["the kernel does not get to its root device"])[0]
     return "tcg", f"KVM does not run this kernel: {last.removeprefix(QEMU + ': ')}"
+
+
+def make_boot_tree(kernel, folder):
+    """What the guest sees as its first root: see the program `init` there."""
+    for name in ("dev", "proc", "sys", "run", "tmp"):
+        (folder / name).mkdir(parents=True)
+    shutil.copy(HERE / "init", folder / "init")
+    # On a machine with merged /usr of Debian 13 or later it is in /usr/bin.
+    shutil.copy(next(path for path in (CACHE / "tools/bin/busybox", CACHE / "tools/usr/bin/busybox") if path.exists()), folder / "busybox")
+    shutil.copytree(kernel.folder / "boot-modules", folder / "modules")
+    return folder
 
 
 class Guest:
@@ -48,10 +58,7 @@ class Guest:
         (out / "job").write_text(job)
         (out / "settings").write_text("".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in
                                               (settings | {"AGENTNIC_PROFILES": " ".join(profiles)}).items()))
-        # A copy for this guest: several may run at once, and the file may have changed since the kernel was fetched.
-        boot = out / "boot"
-        shutil.copytree(kernel.folder / "boot", boot)
-        shutil.copy(HERE / "init", boot / "init")
+        boot = make_boot_tree(kernel, out / "boot")
         qemu = []
         for disk in (*disks, kernel.folder / "modules.ext4"):
             qemu += ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
@@ -61,13 +68,16 @@ class Guest:
             qemu += PROFILES[name].qemu
             setup.append(PROFILES[name].setup)
         # The system's python3: virtme-ng is not for whatever else is first in the path.
-        virtme = CACHE / "virtme-ng" / "usr"
-        command = ["/usr/bin/python3", virtme / "bin/vng", "--run", kernel.image, "--root", boot, "--force-9p",
+        virtme = CACHE / "tools" / "usr"
+        command = ["/usr/bin/python3", virtme / "bin/vng", "--run", kernel.image, "--root", boot, "--force-9p", "--busybox", boot / "busybox",
                    *(["--disable-kvm"] if accel == "tcg" else []), "--user", "root", "--cpus", "2", "--memory", "2G",
                    "--append", "init=/init", "--qemu-opts=" + " ".join(qemu), *([] if interactive else ["--verbose"])]
         if any(setup):
             command = [*namespace(), "bash", "-ec", "\n".join(setup) + '\nexec "$@"', "guest", *command]
-        environment = os.environ | {"PYTHONPATH": str(virtme / "lib/python3/dist-packages"),
+        # virtme-ng keeps a folder in HOME that each guest may write to: not the user's.
+        home = CACHE / "home"
+        home.mkdir(exist_ok=True)
+        environment = os.environ | {"HOME": str(home), "PYTHONPATH": str(virtme / "lib/python3/dist-packages"),
                                     "PATH": f"{virtme}/bin:/usr/bin:{os.environ['PATH']}:/usr/sbin:/sbin"}
         command = [str(word) for word in command]
         self.hung = ""
@@ -114,13 +124,15 @@ class Guest:
         return "\n".join(self.console_text().splitlines()[-lines:])
 
     def kernel_trouble(self):
-        """Lines of the console, which after the start has only what is grave."""
-        return [line for line in self.console_text().splitlines() if KERNEL_TROUBLE.search(line)]
+        """What is grave in the kernel's log; in what the console had of it when the guest did not get to its end."""
+        log = self.out / "dmesg"
+        text = log.read_text(errors="replace") if log.exists() else self.console_text()
+        return [line for line in text.splitlines() if KERNEL_TROUBLE.search(line)]
 
 
 def follow(guest, limits, each_line):
     """Calls each_line() with each line of the guest's events until it ends, or ends it at a limit.
-    limits: {'start': s, 'silence': s, 'total': s}"""
+    limits: {'start': s, 'silence': s, 'total': s}; without 'silence' it may be silent."""
     path, seen, begun = guest.out / "events", 0, time.monotonic()
     last_word = begun
     while True:
@@ -135,7 +147,7 @@ def follow(guest, limits, each_line):
             break
         if not guest.started() and now - begun > limits["start"]:
             guest.end(f"it did not start in {limits['start']} s")
-        elif now - last_word > limits["silence"]:
+        elif now - last_word > limits.get("silence", limits["total"]):
             guest.end(f"it was silent for {limits['silence']} s")
         elif now - begun > limits["total"]:
             guest.end(f"it did not end in {limits['total']} s")
@@ -143,9 +155,9 @@ def follow(guest, limits, each_line):
     guest.end()
 
 
-def shell(kernel, accel, profiles, disks, out):
+def shell(kernel, accel, profiles, disks, out, settings):
     """A shell on the terminal, inside a guest."""
     if not sys.stdin.isatty():
         raise Trouble("SH=1 needs a terminal")
-    guest = Guest(kernel, accel, profiles, disks, out, job="setsid -c bash -i </dev/ttyS0 >/dev/ttyS0 2>&1\n", settings={}, interactive=True)
+    guest = Guest(kernel, accel, profiles, disks, out, job="setsid -c bash -i </dev/ttyS0 >/dev/ttyS0 2>&1\n", settings=settings, interactive=True)
     return guest.process.wait()

@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import time
 
 from base import ROOT, Trouble, fresh, make_disk, output_of
 
@@ -18,7 +19,8 @@ LIST = pathlib.Path(__file__).with_name("packages.txt")
 # Not needed to run anything.
 LEFT_OUT = re.compile(r"/usr/share/(doc|man|locale|info|lintian|bash-completion|zsh|perl|i18n)/|/usr/include/|/usr/lib/python3[^/]*/(test|idlelib)/|\.a$")
 # Made by maintainer scripts, so they belong to no package.
-BESIDES = ("/etc/alternatives", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/usr/bin/awk", "/usr/bin/nc")
+BESIDES = ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf")
+OLD_S = 7 * 86400  # a disk that no change of packages has asked for in a week
 PROJECT = (".build/bin", ".build/tests/fixtures", "tests", "policies", "vmtest")
 
 
@@ -79,8 +81,7 @@ def files_of(packages):
     for path in output_of(["dpkg", "-L", *packages]).splitlines():
         if path.startswith("/") and not LEFT_OUT.search(path) and (os.path.islink(path) or os.path.isfile(path)):
             paths.add(path)
-    for path in map(pathlib.Path, BESIDES):
-        paths.update(map(str, path.iterdir() if path.is_dir() else [path] if os.path.lexists(path) else []))
+    paths.update(BESIDES)
     return sorted(path for path in paths if os.path.islink(path) or os.access(path, os.R_OK))
 
 
@@ -90,9 +91,11 @@ def system_disk(cache, programs):
     recipe = pathlib.Path(__file__).read_text() + "".join(f"{name} {version}\n" for name, version in sorted(packages.items()))
     disk = cache / f"system-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.ext4"
     if disk.exists():
+        disk.touch()
         return disk
     for old in cache.glob("system-*.ext4"):
-        old.unlink()
+        if time.time() - old.stat().st_mtime > OLD_S:
+            old.unlink()
     print(f"making the guests' system disk from {len(packages)} packages of this machine", flush=True)
     tree = fresh(cache / "tree")
     for name in ("bin", "sbin", "lib", "lib64"):
@@ -110,6 +113,7 @@ def system_disk(cache, programs):
     said = pack.stderr.read().decode(errors="replace")
     if unpack.wait() != 0 or pack.wait() != 0:
         raise Trouble(f"copy the packages' files: {said.strip()}")
+    (tree / "usr/bin/awk").symlink_to("mawk")  # not the alternative that this machine has chosen
     make_disk(tree, disk, spare_mib=64)
     shutil.rmtree(tree)
     return disk

@@ -128,24 +128,29 @@ needs_dispatcher() {
 }
 
 # at_each_step BEFORE AFTER COMMAND...: runs BEFORE, then the command, killed at its first system call that
-# changes something, then AFTER with words for people and the number of the step; and so on with the second,
-# the third, until the command comes to its end. AGENTNIC_STRIDE=N takes every Nth step.
+# changes something, then AFTER with words for people and how often it was killed before; and so on with the
+# second, the third, until the command comes to its end. AGENTNIC_STRIDE=N takes every Nth of the many calls
+# of bpf(), and more of the others.
 at_each_step() {
-    local before=$1 after=$2 calls step code
+    local before=$1 after=$2 kills=0 calls step stride code
     shift 2
     for calls in bpf sendto,sendmsg unlink,unlinkat,rmdir,mkdir,mkdirat,rename,renameat2; do
+        stride=${AGENTNIC_STRIDE:-1}
+        [ $calls = bpf ] || stride=$(((stride + 9) / 10))
         step=1
         while :; do
             $before >/dev/null
             code=0
             # In braces: the shell itself says who was killed.
-            { strace -f -qq -o /dev/null -e "trace=$calls" -e "inject=$calls:signal=KILL:when=$step" "$@" >/dev/null || code=$?; } 2>/dev/null
+            { strace -f -qq -o /dev/null -e "trace=$calls" -e "inject=$calls:signal=KILL:when=$step" "$@" >"$WORK/out" 2>&1 || code=$?; } 2>/dev/null
             [ $code = 137 ] || break
-            $after "at call $step of $calls" $step
-            step=$((step + ${AGENTNIC_STRIDE:-1}))
+            $after "at call $step of $calls" $kills
+            kills=$((kills + 1))
+            step=$((step + stride))
         done
-        equal $code 0 "status of '$*', not killed"
+        equal $code 0 "status of '$*', not killed, which said '$(<"$WORK/out")'"
     done
+    [ $kills -gt 0 ] || fail "it was never killed"
 }
 
 # The id of the XDP program on an interface, or 0.

@@ -233,7 +233,7 @@ after_kill() {
 }
 
 test_case "kill -9: at each step of an attach, and the next one works" killed_attach
-killed_attach() { at_each_step : after_kill "$LOAD" attach lab0 --netns $SERVER --policy "$POLICY"; }
+killed_attach() { at_each_step detach after_kill "$LOAD" attach lab0 --netns $SERVER --policy "$POLICY"; }
 
 test_case "kill -9: at each step of a detach, and the next one works" killed_detach
 killed_detach() { at_each_step attach after_kill "$LOAD" detach lab0 --netns $SERVER; }

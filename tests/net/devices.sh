@@ -5,6 +5,10 @@
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
 
+# device_with MAC: its name in the first namespace.
+device_with() { ip -j link | jq -r ".[] | select(.address == \"$1\") | .ifname"; }
+has_device() { [ -n "$(device_with "$1")" ]; }
+
 # lab_of CLIENT-DEVICE SERVER-DEVICE: these take the place of the lab's veth, with its name and addresses.
 # When the test ends, the kernel gives them back to the first namespace; hence the search by MAC address.
 lab_of() {
@@ -13,7 +17,8 @@ lab_of() {
     declare -A address=()
     for device in "$1" "$2"; do
         address[$device]=${DEVICE_MACS[$device]}
-        ip link set "$(ip -j link | jq -r ".[] | select(.address == \"${address[$device]}\") | .ifname")" down name "$device"
+        until_true 10 has_device "${address[$device]}" # the kernel may still be taking it out of the last test
+        ip link set "$(device_with "${address[$device]}")" down name "$device"
     done
     for device in "$1" "$2"; do
         if [ "$device" = "$1" ]; then
@@ -62,24 +67,29 @@ virtio_copy() {
     nothing_left
 }
 
-test_case "virtio: zero-copy is obtained where the driver offers it, and refused with 3 where not" virtio_zero_copy two-virtio smoke
+test_case "virtio: zero-copy carries traffic where the driver offers it" virtio_zero_copy two-virtio smoke
 virtio_zero_copy() {
     lab_of virtio0 virtio1
+    [ "$(zero_copy)" = true ] || skip "virtio_net of this kernel offers no zero-copy"
     attach --require native >/dev/null
-    if [ "$(zero_copy)" = true ]; then
-        serve --transport xsk --iface lab0 --wait block --bind zerocopy
-        equal "$(head -n 1 "$WORK/serve" | jq -r .obtained)" zerocopy "mode obtained"
-        ask 9001
-        answered
-        local received
-        received=$(jq .received <<<"$out")
-        stop_serving
-        [ "$(jq .echoed <<<"$served")" -ge "$received" ] || fail "echoed less than was received: $served"
-    else
-        expect_error 3 'zero-copy was refused' "$BENCH" serve --netns $SERVER --transport xsk --iface lab0 --bind zerocopy
-    fi
+    serve --transport xsk --iface lab0 --wait block --bind zerocopy
+    equal "$(head -n 1 "$WORK/serve" | jq -r .obtained)" zerocopy "mode obtained"
+    ask 9001
+    answered
+    local received
+    received=$(jq .received <<<"$out")
+    stop_serving
+    [ "$(jq .echoed <<<"$served")" -ge "$received" ] || fail "echoed less than was received: $served"
     detach >/dev/null
     nothing_left
+}
+
+test_case "virtio: zero-copy is refused with 3 where the driver does not offer it" virtio_no_zero_copy two-virtio smoke
+virtio_no_zero_copy() {
+    lab_of virtio0 virtio1
+    [ "$(zero_copy)" != true ] || skip "virtio_net of this kernel offers zero-copy"
+    attach --require native >/dev/null
+    expect_error 3 'zero-copy was refused' "$BENCH" serve --netns $SERVER --transport xsk --iface lab0 --bind zerocopy
 }
 
 test_case "multi-queue: each queue has its own owner, and frames of many flows reach both" both_queues multi-queue smoke
@@ -92,8 +102,9 @@ both_queues() {
     "$BENCH" serve --netns $SERVER --json --transport xsk --iface lab0 --queue 1 --wait block >"$WORK/second" 2>"$WORK/second.err" &
     local second=$!
     until_true 10 grep -q ready "$WORK/second"
-    for _ in 1 2 3 4 5 6 7 8; do # each from a port of its own
-        ask 9001
+    # Each from a port of its own; that all fall on one queue happens once in 16,384 times.
+    for _ in {1..15}; do
+        FOR=0.05 ask 9001
         answered
     done
     local redirected

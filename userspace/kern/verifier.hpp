@@ -38,8 +38,8 @@ struct VerifiedProgram {
   std::string name;
   std::string type;  ///< as libbpf calls it: xdp, sched_cls
   bool loads = false;
-  VerifierStats stats;  ///< zero unless it loads
-  std::string error;    ///< why it does not load, in plain words; empty when it does
+  VerifierStats stats;  ///< zero unless it loads and this kernel's log has them
+  std::string error;    ///< why it does not load, or has no statistics, in plain words; else empty
 };
 
 /// Loads each program of the instance object, alone, and drops it again. Takes CAP_BPF and CAP_NET_ADMIN.

@@ -256,9 +256,9 @@ void try_all(int out_fd, bool privileged) {
                   {"detail", answer ? answer->detail : answer.error().text()}});
   }
   if (!privileged) return;
-  if (const auto programs = ground.programs()) {
-    for (const auto& program : *programs) tell(out_fd, to_line(program));
-  }
+  const auto programs = ground.programs();
+  if (!programs) return;  // the rows of the programs have told why
+  for (const auto& program : *programs) tell(out_fd, to_line(program));
 }
 
 }  // namespace

@@ -61,7 +61,9 @@ Json to_json(const probe::Feature& feature) {
 }
 
 Json to_json(const kern::VerifiedProgram& program) {
-  const auto figure = [&](std::uint64_t value) { return program.loads ? Json(value) : Json(nullptr); };
+  const auto figure = [&](std::uint64_t value) {
+    return program.stats.instruction_limit != 0 ? Json(value) : Json(nullptr);
+  };
   return {{"name", program.name},
           {"type", program.type},
           {"loads", program.loads},
@@ -153,7 +155,7 @@ std::string to_text(const std::vector<kern::VerifiedProgram>& programs) {
   if (programs.empty()) text += "  ?    not tried: this takes root; run it as root\n";
   for (const auto& program : programs) {
     text += fmt::format("  {:<4} {:<14} {:<17}", mark(program.loads), program.name, program.type);
-    if (!program.loads) {
+    if (!program.error.empty()) {
       text += fmt::format("\n         {}\n", program.error);
       continue;
     }
@@ -208,7 +210,8 @@ std::string to_text(const AskedInterface& asked, const std::string& netns) {
   if (driver.features)
     fact("XDP features", names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
   fact("VLAN receive offload",
-       driver.vlan_offload.value_or(false)
+       !driver.vlan_offload ? "the driver does not say"
+       : *driver.vlan_offload
            ? fmt::format("on: XDP does not see the tag; ethtool -K {} rxvlan off", asked.interface.name)
            : "off");
   fact("XDP program", asked.attached.id == 0
@@ -238,12 +241,13 @@ std::string to_text(const Report& report) {
   return text;
 }
 
-/// Unsupported, with its names, when something that everything needs is not there.
-Status check_required(const std::vector<probe::Feature>& features) {
+/// Unsupported, with its names, when something that everything needs is not there. Who has the privileges to
+/// try and still does not know has met a fault: that is not "there" either.
+Status check_required(const std::vector<probe::Feature>& features, bool privileged) {
   std::vector<std::string> missing;
   std::string remedy;
   for (const auto& feature : features) {
-    if (!feature.required || feature.available.value_or(true)) continue;
+    if (!feature.required || feature.available.value_or(!privileged)) continue;
     missing.push_back(feature.id);
     if (remedy.empty()) remedy = feature.remedy;
   }
@@ -279,7 +283,7 @@ Result<int> probe(const std::string& ifname, const std::string& netns_name, bool
     std::cout << to_text(report);
   }
   std::cout << std::flush;
-  ANIC_TRY(check_required(report.tried.features));
+  ANIC_TRY(check_required(report.tried.features, report.tried.privileged));
   return 0;
 }
 
