@@ -162,10 +162,16 @@ vmtest: all $(test_bins) ## the tests in real kernels; K=7.3 for one kernel, T='
 	@$(PYTHON) vmtest/run $(K:%=--kernel %) $(TIER:%=--tier %) $(if $(T),--only '$(T)') $(if $(SH),--shell)
 	$(if $(filter full,$(TIER)),$(if $(K)$(T)$(SH),,@vmtest/selftest))
 
+vm_probes = $(shell awk '!/^\#/ && NF { print "$(BUILD)/vmtest/" $$1 "/probe.json" }' vmtest/kernels.txt)
+
 .PHONY: compat
-compat: all ## write docs/compatibility.md from probes of this machine (IFACE=eth0: and its NIC) and of the last make vmtest
-	@$(BIN)/agentnic-load probe $(IFACE) --json > $(BUILD)/probe.json && mv $(BUILD)/probe.json results/probe/host.json
-	@for kernel in $$(sed -nE 's/^([0-9.]+) .*/\1/p' vmtest/kernels.txt); do cp $(BUILD)/vmtest/$$kernel/probe.json results/probe/$$kernel.json; done
+compat: all ## write docs/compatibility.md from probes of this machine and its NIC (IFACE=eth0, root) and of the last make vmtest
+	@[ -n '$(IFACE)' ] || { echo 'make compat: which NIC? make compat IFACE=eth0' >&2; exit 2; }
+	@for file in $(vm_probes); do [ -s $$file ] || { echo "make compat: $$file is not there; make vmtest makes it" >&2; exit 1; }; done
+	@$(BIN)/agentnic-load probe $(IFACE) --json > $(BUILD)/probe.json
+	@jq -e .privileged $(BUILD)/probe.json > /dev/null || { echo 'make compat: run it as root, else most stays unknown' >&2; exit 1; }
+	@cp $(BUILD)/probe.json results/probe/host.json
+	@for file in $(vm_probes); do cp $$file results/probe/$$(basename $$(dirname $$file)).json; done
 	@$(PYTHON) results/compat.py
 
 .PHONY: debian13

@@ -99,11 +99,14 @@ ask() {
         --warmup 0 --duration "${FOR:-0.2}" --json "$@"
 }
 
-# The last ask() got answers, and its run can be trusted.
+# The last ask() got answers, whole ones, and its run can be trusted. On an emulated processor some come after
+# the client has stopped waiting, which makes a run invalid and is no fault.
 answered() {
-    equal "$status" 0 "the run ($out $err)"
-    equal "$(jq .valid <<<"$out")" true "valid"
-    [ "$(jq .received <<<"$out")" -gt 0 ] || fail "no answer: $out"
+    if [ "$(jq .emulated <<<"$out")" = false ]; then
+        equal "$status" 0 "the run ($out $err)"
+        equal "$(jq .valid <<<"$out")" true "valid"
+    fi
+    [ "$(jq '.received > 0 and .damaged == 0' <<<"$out")" = true ] || fail "no answer, or a damaged one: $out $err"
 }
 
 # count JQ-PATH: a counter of the server's interface.
