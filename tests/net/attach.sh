@@ -4,7 +4,7 @@
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
 
-test_case "attach: puts one program on the interface, and status says which and how" attaches smoke
+test_case "attach: puts one program on the interface, and status says which and how" attaches
 attaches() {
     attach >"$WORK/said"
     grep -q 'attached to lab0 in netns agentnic-server: native, xdp-' "$WORK/said"
@@ -253,7 +253,7 @@ removed() {
     attach | grep -q '^attached to lab0'
 }
 
-test_case "namespace removed: detach --all cleans up" netns_removed smoke
+test_case "namespace removed: detach --all cleans up" netns_removed
 netns_removed() {
     attach >/dev/null
     "$BENCH" lab down >/dev/null
@@ -280,7 +280,7 @@ renamed() {
     equal "$(pins)" "" "pins"
 }
 
-test_case "another ABI: attach names both versions, detach still works" other_abi smoke
+test_case "another ABI: attach names both versions, detach still works" other_abi
 other_abi() {
     attach >/dev/null
     local meta

@@ -48,7 +48,7 @@ declare -A DEVICE_MACS=([virtio0]=02:00:00:00:01:01 [virtio1]=02:00:00:00:01:02 
 # What the driver says of AF_XDP zero-copy: true, false, or null where the kernel has no way to say.
 zero_copy() { "$LOAD" probe lab0 --netns $SERVER --json | jq '.interface.zero_copy'; }
 
-test_case "virtio: both paths carry traffic, in copy mode" virtio_copy two-virtio smoke
+test_case "virtio: both paths carry traffic, in copy mode" virtio_copy two-virtio
 virtio_copy() {
     lab_of virtio0 virtio1
     attach --require native >/dev/null
@@ -102,11 +102,15 @@ both_queues() {
     "$BENCH" serve --netns $SERVER --json --transport xsk --iface lab0 --queue 1 --wait block >"$WORK/second" 2>"$WORK/second.err" &
     local second=$!
     until_true 10 grep -q ready "$WORK/second"
-    # Each from a port of its own; that all fall on one queue happens once in 16,384 times.
-    for _ in {1..15}; do
-        FOR=0.05 ask 9001
-        answered
-    done
+    # 32 flows, each from a port of its own: that all fall on one queue happens once in 2^31 times.
+    ip netns exec $CLIENT python3 -c 'import socket, sys
+flows = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(32)]
+for flow in flows:
+    flow.settimeout(20)
+    flow.connect((sys.argv[1], 9001))
+    flow.send(b"which queue?")
+for flow in flows:
+    assert flow.recv(64) == b"which queue?"' $SERVER_IP
     local redirected
     redirected=$(count by_reason.redirect_xsk.packets)
     kill -TERM $first $second

@@ -68,7 +68,7 @@ owner_killed() {
     stop_serving
 }
 
-test_case "traffic: IPv6 comes back over both paths" ipv6 smoke
+test_case "traffic: IPv6 comes back over both paths" ipv6
 ipv6() {
     attach >/dev/null
     serve --transport xsk --iface lab0 --wait block
