@@ -59,7 +59,7 @@ class Guest:
         (out / "settings").write_text("".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in
                                               (settings | {"AGENTNIC_PROFILES": " ".join(profiles)}).items()))
         boot = make_boot_tree(kernel, out / "boot")
-        qemu = []
+        qemu = ["-no-reboot"]  # a panic ends the guest
         for disk in (*disks, kernel.folder / "modules.ext4"):
             qemu += ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
         qemu += ["-virtfs", f"local,path={out},mount_tag=out,security_model=none"]
