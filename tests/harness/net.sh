@@ -109,6 +109,20 @@ answered() {
     [ "$(jq '.received > 0 and .damaged == 0' <<<"$out")" = true ] || fail "no answer, or a damaged one: $out $err"
 }
 
+# xsk_echoes MODE OPTIONS...: one run over an AF_XDP server, which obtains this mode and echoes all that was
+# received; how much that is stands in $received.
+xsk_echoes() {
+    local mode=$1
+    shift
+    serve --transport xsk --iface lab0 --wait block "$@"
+    equal "$(head -n 1 "$WORK/serve" | jq -r .obtained)" "$mode" "mode obtained"
+    ask 9001
+    answered
+    received=$(jq .received <<<"$out")
+    stop_serving
+    [ "$(jq .echoed <<<"$served")" -ge "$received" ] || fail "echoed less than was received: $served"
+}
+
 # count JQ-PATH: a counter of the server's interface.
 count() { "$LOAD" stats lab0 --netns "$SERVER" --json | jq ".instances[0].$1"; }
 

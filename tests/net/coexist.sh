@@ -15,21 +15,20 @@ neighbour_saw() { bpftool -j map dump name foreign_seen | jq '.[0].formatted.val
 
 ours_saw() { count 'by_reason | [.[].packets] | add'; }
 
-# both_run: a packet reaches either program.
-both_run() {
-    local theirs ours
-    theirs=$(neighbour_saw)
-    ours=$(ours_saw)
-    ip netns exec $CLIENT ping -q -c 1 $SERVER_IP >/dev/null
-    [ "$(neighbour_saw)" -gt "$theirs" ] || fail "the neighbour saw nothing"
-    [ "$(ours_saw)" -gt "$ours" ] || fail "agentnic saw nothing"
-}
-
+# neighbour_runs WORDS...: a packet reaches its program.
 neighbour_runs() {
     local theirs
     theirs=$(neighbour_saw)
     ip netns exec $CLIENT ping -q -c 1 $SERVER_IP >/dev/null
     [ "$(neighbour_saw)" -gt "$theirs" ] || fail "the neighbour saw nothing $*"
+}
+
+# A packet reaches either program.
+both_run() {
+    local ours
+    ours=$(ours_saw)
+    neighbour_runs
+    [ "$(ours_saw)" -gt "$ours" ] || fail "agentnic saw nothing"
 }
 
 # The neighbour alone is there, as if agentnic had never been.

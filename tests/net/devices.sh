@@ -52,11 +52,7 @@ test_case "virtio: both paths carry traffic, in copy mode" virtio_copy two-virti
 virtio_copy() {
     lab_of virtio0 virtio1
     attach --require native >/dev/null
-    serve --transport xsk --iface lab0 --wait block --bind copy
-    equal "$(head -n 1 "$WORK/serve" | jq -r .obtained)" copy "mode obtained"
-    ask 9001
-    answered
-    stop_serving
+    xsk_echoes copy --bind copy
     equal "$(jq .failed <<<"$served")" 0 "failed"
     serve --transport udp --address $SERVER_IP --port 9000 --wait block
     ask 9000
@@ -72,14 +68,7 @@ virtio_zero_copy() {
     lab_of virtio0 virtio1
     [ "$(zero_copy)" = true ] || skip "virtio_net of this kernel offers no zero-copy"
     attach --require native >/dev/null
-    serve --transport xsk --iface lab0 --wait block --bind zerocopy
-    equal "$(head -n 1 "$WORK/serve" | jq -r .obtained)" zerocopy "mode obtained"
-    ask 9001
-    answered
-    local received
-    received=$(jq .received <<<"$out")
-    stop_serving
-    [ "$(jq .echoed <<<"$served")" -ge "$received" ] || fail "echoed less than was received: $served"
+    xsk_echoes zerocopy --bind zerocopy
     detach >/dev/null
     nothing_left
 }

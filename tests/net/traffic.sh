@@ -8,14 +8,7 @@
 test_case "traffic: the xsk service goes to AF_XDP, the kernel service to the kernel" split smoke
 split() {
     attach >/dev/null
-    serve --transport xsk --iface lab0 --wait block
-    equal "$(head -n 1 "$WORK/serve" | jq -r .obtained)" copy "mode obtained"
-    ask 9001
-    answered
-    local received
-    received=$(jq .received <<<"$out")
-    stop_serving
-    [ "$(jq .echoed <<<"$served")" -ge "$received" ] || fail "echoed less than was received: $served"
+    xsk_echoes copy
     equal "$(jq .failed <<<"$served")" 0 "failed"
     serve --transport udp --address $SERVER_IP --port 9000 --wait block
     ask 9000
