@@ -35,7 +35,10 @@ WARNINGS := -Wall -Wextra -Wpedantic -Wshadow $(if $(WERROR),-Werror)
 CXXFLAGS ?= -O2 -g
 CPPFLAGS := -Iuserspace -Ibpf -I$(BUILD)/include -isystem skel -isystem /usr/include/libnl3
 # -MD, not -MMD: the skeletons are included as system headers, and are dependencies all the same.
-COMPILE   = $(CXX) -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MD -MP
+FLAGS     = -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MD -MP
+COMPILE   = $(CXX) $(FLAGS)
+# -O1: with sanitizers, -O2 takes almost twice as long to compile.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -O1
 LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-3 -lsodium -lfmt -lpthread
 # No -Wextra: the kernel's own headers do not pass it.
 BPFFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Ibpf -I/usr/include/$(ARCH)-linux-gnu -MMD -MP
@@ -49,9 +52,15 @@ bpf_sources := $(wildcard bpf/*.bpf.c)
 bpf_objects := $(bpf_sources:%.c=$(BUILD)/%.o)
 suites      := unit bpf
 test_bins   := $(suites:%=$(BIN)/test-%) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fixtures/*.bpf.c))
+# Fuzz targets are built twice: with a main() that replays a corpus, and with libFuzzer. What they test is compiled
+# with sanitizers each time; whatever else it needs is the library's.
+fuzzers     := parse policy
+replays     := $(fuzzers:%=$(BUILD)/replay/%)
+libfuzzers  := $(fuzzers:%=$(BUILD)/fuzz/%)
+fuzzed      := $(wildcard userspace/policy/*.cpp)
 manuals     := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(wildcard docs/man/*.scd))
 version     := $(BUILD)/include/version.h
-skeletons   := skel/instance.skel.h
+skeletons   := skel/instance.skel.h skel/bench.skel.h
 cpp_files    = $(shell find userspace tests -name '*.cpp' -o -name '*.hpp')
 bpf_files    = $(shell find bpf tests/fixtures -name '*.c' -o -name '*.h')
 shell_files  = $(shell git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\bbash|^# shellcheck shell=bash' 2>/dev/null)
@@ -96,6 +105,8 @@ $(BUILD)/%.bpf.o: %.bpf.c | need
 	$(Q)$(STRIP) -g $@
 
 skel/instance.bpf.o: $(bpf_objects)
+skel/bench.bpf.o: $(BUILD)/bpf/bench/flows.bpf.o
+skel/instance.bpf.o skel/bench.bpf.o:
 	$(call say,JOIN,$@)
 	@mkdir -p $(@D)
 	$(Q)$(BPFTOOL) gen object $@ $^
@@ -128,13 +139,14 @@ $(BUILD)/man/%: docs/man/%.scd | need
 	@mkdir -p $(@D)
 	$(Q)scdoc < $< > $@
 
--include $(shell find $(BUILD)/userspace $(BUILD)/bpf $(BUILD)/tests -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/userspace $(BUILD)/bpf $(BUILD)/tests $(BUILD)/replay $(BUILD)/fuzz -name '*.d' 2>/dev/null)
 
 .PHONY: install
 install: all ## install to PREFIX (/usr/local), below DESTDIR
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/agentnic/policies
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/agentnic/policies
 	install -m 755 $(programs:%=$(BIN)/%) $(DESTDIR)$(PREFIX)/sbin
 	install -m 644 $(filter %.1,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(filter %.5,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 644 $(filter %.8,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 644 policies/*.json $(DESTDIR)$(PREFIX)/share/agentnic/policies
 
@@ -145,17 +157,46 @@ $(BIN)/test-$(1): $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/$(1)/*.cpp))
 endef
 $(foreach s,$(suites),$(eval $(call test_objects,$(s))))
 
+# The reference model is for the BPF tests.
+$(BIN)/test-bpf: $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/model/*.cpp))
+
 $(suites:%=$(BIN)/test-%): $(library)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(CXXFLAGS) $(filter %.o,$^) $(library) -lCatch2Main -lCatch2 $(LIBS) -o $@
 
+$(BUILD)/replay/%.o: %.cpp | need $(skeletons) $(version)
+	$(call say,SANITIZE,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) $(SANITIZE) -c $< -o $@
+
+$(replays): $(BUILD)/replay/%: $(BUILD)/replay/tests/fuzz/%_fuzz.o $(BUILD)/replay/tests/fuzz/replay.o $(library)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(CXXFLAGS) $(SANITIZE) $(filter %.o,$^) $(library) $(LIBS) -o $@
+
+$(BUILD)/fuzz/%.o: %.cpp | need $(skeletons) $(version)
+	$(call say,FUZZ,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(FLAGS) $(SANITIZE) -fsanitize=fuzzer-no-link -c $< -o $@
+
+$(libfuzzers): $(BUILD)/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%_fuzz.o $(library)
+	$(call say,LINK,$@)
+	$(Q)$(CLANG) --driver-mode=g++ $(CXXFLAGS) $(SANITIZE) -fsanitize=fuzzer $(filter %.o,$^) $(library) $(LIBS) -o $@
+
+$(foreach f,replay fuzz,$(eval $(BUILD)/$(f)/policy: $(fuzzed:%.cpp=$(BUILD)/$(f)/%.o)))
+
 .PHONY: test test-unit
-test: all $(test_bins) ## run the tests; T='glob' by name, SH=1 for a shell inside a net test
+test: all $(test_bins) $(replays) ## run the tests; T='glob' by name, SH=1 for a shell inside a net test
 	@$(PYTHON) tests/run $(if $(SH),--shell) $(if $(T),--only '$(T)')
 
-test-unit: all $(test_bins) ## run the suites that need no privileges
+test-unit: all $(test_bins) $(replays) ## run the suites that need no privileges
 	@$(PYTHON) tests/run --suite unit --suite check $(if $(T),--only '$(T)')
+
+SOAK_MINUTES ?= 10
+
+.PHONY: soak
+soak: all $(test_bins) $(libfuzzers) ## million-packet models, long fuzzing; SOAK_MINUTES=10 for each fuzzer (root)
+	@tests/soak $(SOAK_MINUTES) $(fuzzers)
 
 .PHONY: vmtest
 vmtest: all $(test_bins) ## the tests in real kernels; K=7.3 for one kernel, T='glob', TIER=full for all tests, SH=1 for a shell in the guest

@@ -1,90 +1,247 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * One packet's decision and its accounting, shared by every hook. A hook parses, decides, moves the packet
+ * One packet's decision and its accounting, shared by every hook. A hook parses, classifies, moves the packet
  * if it can, and leaves through anic_finish(): its only exit, so that nothing goes uncounted.
  */
 #ifndef ANIC_CLASSIFY_BPF_H
 #define ANIC_CLASSIFY_BPF_H
 
-#include "lib/parse.h"
-#include "maps.bpf.h"
+#include "flows.bpf.h"
+#include "lookup.bpf.h"
 
-/* Words, not bytes: clang packs bytes into one register, and Linux 6.1 then loses their bounds. */
+#define ANIC_HEADERS_MAX 256 /* what is made linear at TC when the headers are not */
+
+/* The clock of the decision code; tests have one of their own. Nanoseconds. */
+#ifndef ANIC_NOW
+#define ANIC_NOW() bpf_ktime_get_coarse_ns()
+#endif
+
+/* Where a program runs. Constant in each, so that what it does not need is not there. */
+enum anic_at {
+	ANIC_AT_XDP,
+	ANIC_AT_TC_IN,
+	ANIC_AT_TC_OUT,
+};
+#define ANIC_DIRECTION(at) ((at) == ANIC_AT_TC_OUT ? ANIC_DIRECTION_OUT : ANIC_DIRECTION_IN)
+
+/*
+ * What becomes of one packet, or of one aggregate of GRO or before TSO. Words, not bytes: clang packs bytes
+ * into one register, and Linux 6.1 then loses their bounds.
+ */
 struct anic_decision {
 	__u32 reason;  /* enum anic_reason */
-	__u32 cls;     /* enum anic_class */
+	__u32 lane;    /* id */
 	__u32 service; /* id, or 0 */
-	__u32 xsk;     /* 1: the policy wants path B; the hook decides whether it can */
+	__u32 xsk;     /* 1: it may take path B; the hook decides whether it can */
+	__u64 packets;
+	__u64 bytes;
+	struct anic_counters *counters; /* of this CPU */
+	struct anic_lane_count *count;	/* of its lane there */
 };
 
-static __always_inline struct anic_decision anic_decide(const struct anic_pkt *pkt)
+/* The tenant of who sends, by mark or cgroup, or 0. */
+static __noinline __u32 anic_find_sender(struct __sk_buff *skb, const struct anic_key *key, __u32 uses)
 {
-	struct anic_decision d = { .reason = ANIC_REASON_PASS_DEFAULT, .cls = ANIC_CLASS_DEFAULT };
-	const struct anic_port *port;
-	__u32 index = pkt->dst_port;
+	struct anic_sender sender = { .kind = ANIC_SENDER_MARK, .id = key->mark };
+	__u32 slot = key->generation % ANIC_SLOTS, *tenant;
+	void *senders = bpf_map_lookup_elem(&anic_senders, &slot);
+	const struct anic_policy *policy = bpf_map_lookup_elem(&anic_policies, &slot);
+	int depth;
 
-	switch (pkt->kind) {
-	case ANIC_KIND_NONE:
-		d.reason = ANIC_REASON_PASS_UNPARSED;
-		return d;
-	case ANIC_KIND_ICMP:
-		if (!anic_icmp_is_control(pkt))
-			return d;
-		__attribute__((fallthrough));
-	case ANIC_KIND_ARP:
-		d.reason = ANIC_REASON_PASS_CONTROL;
-		d.cls = ANIC_CLASS_CONTROL;
-		return d;
-	case ANIC_KIND_TCP:
-		index += ANIC_PORTS;
-		break;
-	case ANIC_KIND_UDP:
-		break;
-	default:
-		if (pkt->fragment == ANIC_FRAGMENT_LATER)
-			d.reason = ANIC_REASON_PASS_FRAGMENT;
-		return d;
+	if (!senders || !policy)
+		return 0;
+	if (uses & ANIC_USES_MARKS) {
+		tenant = bpf_map_lookup_elem(senders, &sender);
+		if (tenant)
+			return *tenant;
 	}
-	if (pkt->fragment == ANIC_FRAGMENT_LATER) {
-		d.reason = ANIC_REASON_PASS_FRAGMENT;
-		return d;
+	if (!(uses & ANIC_USES_CGROUPS) || !key->cgroup)
+		return 0;
+	sender.kind = ANIC_SENDER_CGROUP;
+	for (depth = ANIC_CGROUP_DEPTH_MAX; depth > 0; depth--) {
+		if (!(policy->cgroup_depths >> depth & 1))
+			continue;
+		sender.id = bpf_skb_ancestor_cgroup_id(skb, depth);
+		tenant = sender.id ? bpf_map_lookup_elem(senders, &sender) : NULL;
+		if (tenant)
+			return *tenant;
 	}
-	port = bpf_map_lookup_elem(&anic_ports, &index);
-	if (!port || port->cls == ANIC_CLASS_NONE)
-		return d;
-	d.cls = port->cls;
-	d.service = port->service;
-	if (port->cls == ANIC_CLASS_CONTROL)
-		d.reason = ANIC_REASON_PASS_CONTROL;
-	else if (port->path == ANIC_PATH_XSK && pkt->fragment == ANIC_FRAGMENT_FIRST)
-		d.reason = ANIC_REASON_PASS_FRAGMENT; /* an AF_XDP socket does not reassemble */
-	else if (port->path == ANIC_PATH_XSK)
-		d.xsk = 1;
-	else
-		d.reason = ANIC_REASON_PASS_SERVICE;
-	return d;
+	return 0;
 }
 
-/* Counts the packet and returns the verdict, whatever became of the counting. */
-static __always_inline int anic_finish(int verdict, struct anic_decision d, __u64 packets, __u64 bytes)
+/* What a miss costs: the look-ups, and the verdict kept. */
+static __noinline __u32 anic_new_flow(struct anic_flow_set *set, const struct anic_key *key, __u32 tag,
+				      __u64 uses_sender)
 {
-	__u32 zero = 0;
-	struct anic_counters *c = bpf_map_lookup_elem(&anic_counters, &zero);
+	__u32 verdict = anic_look_up(key, (__u32)uses_sender, (__u32)(uses_sender >> 32));
 
-	if (!c)
-		return verdict; /* cannot be: the array has this entry */
-	if (d.reason < ANIC_REASON__MAX) {
-		c->by_reason[d.reason].packets += packets;
-		c->by_reason[d.reason].bytes += bytes;
+	anic_flow_keep(set, key, tag, verdict);
+	return verdict;
+}
+
+/* The verdict of a key: of the cache, or of the policy. `skb`: at egress, else NULL. */
+static __always_inline __u32 anic_verdict(struct anic_key *key, const struct anic_state *state,
+					  __u64 state_word, struct __sk_buff *skb)
+{
+	__u32 uses = (__u32)(state_word >> 32), index, verdict, tag, sender = 0;
+	struct anic_flow_set *set;
+	struct anic_key missed;
+	__u64 hash;
+
+	if (skb) {
+		key->word |= ANIC_KEY_WORD(0, 0, 0, ANIC_DIRECTION_OUT, 0);
+		if (uses & ANIC_USES_MARKS)
+			key->mark = skb->mark;
+		if (uses & ANIC_USES_CGROUPS)
+			key->cgroup = bpf_skb_cgroup_id(skb);
 	}
-	if (d.cls < ANIC_CLASS__MAX) {
-		c->by_class[d.cls].packets += packets;
-		c->by_class[d.cls].bytes += bytes;
+	hash = anic_hash(key, state, skb != NULL);
+	index = ANIC_FLOW_SET(hash);
+	tag = ANIC_FLOW_TAG(hash, (__u32)state_word);
+	set = bpf_map_lookup_elem(&anic_flows, &index);
+	if (!set)
+		return ANIC_VERDICT_UNKNOWN(ANIC_REASON_PASS_DEFAULT); /* cannot be */
+	verdict = anic_flow_find(set, key, tag, skb != NULL);
+	if (verdict)
+		return verdict;
+	missed = *key; /* a copy, so that the way of a hit keeps the key in registers */
+	missed.generation = (__u32)state_word;
+	if (skb && uses & (ANIC_USES_MARKS | ANIC_USES_CGROUPS))
+		sender = anic_find_sender(skb, &missed, uses);
+	return anic_new_flow(set, &missed, tag, (__u64)sender << 32 | uses);
+}
+
+/* Control traffic has a second of its own, whose packets are counted on all CPUs together. */
+static __noinline int anic_count_control(__u32 generation, __u64 packets, __u64 now_ns)
+{
+	__u32 slot = generation % ANIC_SLOTS, zero = 0;
+	struct anic_control *control = bpf_map_lookup_elem(&anic_control, &zero);
+	const struct anic_policy *policy = bpf_map_lookup_elem(&anic_policies, &slot);
+	__u64 second = now_ns / 1000000000, before;
+
+	if (!control || !policy || !policy->control_alarm)
+		return 0;
+	if (control->second != second) { /* of several CPUs that come here at once, all begin anew: no harm */
+		control->second = second;
+		control->packets = 0;
 	}
-	if (d.service) {
-		c->by_service[d.service].packets += packets;
-		c->by_service[d.service].bytes += bytes;
+	before = __sync_fetch_and_add(&control->packets, packets);
+	if (before <= policy->control_alarm && before + packets > policy->control_alarm) {
+		__sync_fetch_and_add(&control->alarms, 1);
+		control->last_alarm_s = second;
 	}
+	return 0;
+}
+
+static __noinline void anic_parse_any(struct anic_pkt *pkt, const void *data, const void *end)
+{
+	anic_parse(pkt, data, end);
+}
+
+/* The verdict of a packet that has no key, or 0. */
+static __always_inline __u32 anic_unkeyed(const struct anic_pkt *pkt)
+{
+	if (pkt->kind == ANIC_KIND_NONE)
+		return ANIC_VERDICT_UNKNOWN(ANIC_REASON_PASS_UNPARSED);
+	if (anic_is_control(pkt))
+		return ANIC_VERDICT_CONTROL;
+	return pkt->ip_version ? 0 : ANIC_VERDICT_UNKNOWN(ANIC_REASON_PASS_DEFAULT);
+}
+
+/*
+ * All but the hook's own: what the packet is, whose, and whether it may take path B. Counts it as seen. 0 if
+ * there is nothing to count it in, which cannot be: then it passes.
+ */
+static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enum anic_at at)
+{
+	struct __sk_buff *skb = ctx; /* at TC */
+	struct xdp_md *xdp = ctx;
+	const void *data = at == ANIC_AT_XDP ? (void *)(long)xdp->data : (void *)(long)skb->data;
+	const void *end = at == ANIC_AT_XDP ? (void *)(long)xdp->data_end : (void *)(long)skb->data_end;
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), fragment = ANIC_FRAGMENT_NONE, verdict = 0, index;
+	const struct anic_state *state = bpf_map_lookup_elem(&anic_state, &zero);
+	struct anic_counters *counters = bpf_map_lookup_elem(&anic_counters, &cpu);
+	const struct anic_lane *lane;
+	struct anic_pkt pkt, any;
+	__u64 state_word;
+
+	if (!state || !counters)
+		return 0;
+	state_word = ANIC_READ_ONCE(state->word); /* read once: a packet meets one policy */
+	d->packets = at != ANIC_AT_XDP && skb->gso_segs ? skb->gso_segs : 1;
+	d->bytes = at == ANIC_AT_XDP ? (__u64)(end - data) : skb->len;
+	pkt.key = (struct anic_key){};
+	if (!anic_parse_plain(&pkt, data, end)) {
+		if (at != ANIC_AT_XDP && end - data < ANIC_HEADERS_MAX && end - data < skb->len) {
+			bpf_skb_pull_data(skb, skb->len < ANIC_HEADERS_MAX ? skb->len : ANIC_HEADERS_MAX);
+			data = (void *)(long)skb->data;
+			end = (void *)(long)skb->data_end;
+		}
+		anic_parse_any(&any, data, end);
+		verdict = anic_unkeyed(&any);
+		fragment = any.fragment;
+		pkt.key = any.key;
+		pkt.len = any.len ? any.len : ~0U;
+	}
+	/*
+	 * An XDP frame of several buffers ends for data_end with its first. The call costs as much as the
+	 * rest of a hit: only if the IP header says that there is more, or says nothing.
+	 */
+	if (at == ANIC_AT_XDP && pkt.len > d->bytes)
+		d->bytes = bpf_xdp_get_buff_len(xdp);
+	if (!verdict)
+		verdict = anic_verdict(&pkt.key, state, state_word, at == ANIC_AT_TC_OUT ? skb : NULL);
+	d->service = ANIC_VERDICT_SERVICE(verdict);
+	d->lane = ANIC_VERDICT_LANE(verdict);
+	d->reason = ANIC_VERDICT_REASON(verdict);
+	d->xsk = 0;
+	if (d->lane >= ANIC_LANES_MAX)
+		return 0;
+	if (d->lane == ANIC_LANE(0, ANIC_CLASS_CONTROL))
+		anic_count_control((__u32)state_word, d->packets, ANIC_NOW());
+	d->counters = counters;
+	d->count = &counters->lanes[ANIC_DIRECTION(at)][d->lane];
+	d->count->seen += d->packets;
+
+	if (at == ANIC_AT_TC_OUT || !ANIC_VERDICT_XSK(verdict))
+		return 1;
+	index = ((__u32)state_word % ANIC_SLOTS * ANIC_PROFILE__MAX + ANIC_PROFILE_POLICY) * ANIC_LANES_MAX +
+		d->lane;
+	lane = bpf_map_lookup_elem(&anic_lanes, &index);
+	if (fragment != ANIC_FRAGMENT_NONE)
+		d->reason = ANIC_REASON_PASS_FRAGMENT; /* an AF_XDP socket does not reassemble */
+	else if (!lane || lane->path != ANIC_PATH_XSK)
+		d->reason = ANIC_REASON_PASS_LANE;
+	else if (at != ANIC_AT_XDP)
+		d->reason = ANIC_REASON_PASS_NO_XDP;
+	else if (bpf_xdp_get_buff_len(xdp) > ANIC_XSK_FRAME_MAX) /* whatever the IP header says */
+		d->reason = ANIC_REASON_PASS_TOO_LONG;
+	else
+		d->xsk = 1;
+	return 1;
+}
+
+/* Counts where the packet goes and returns the hook's verdict, whatever became of the counting. */
+static __always_inline int anic_finish(int verdict, const struct anic_decision *d, enum anic_at at,
+				       __u32 queue)
+{
+	struct anic_counters *c = d->counters;
+	__u32 reason = d->reason, service = d->service;
+	struct anic_count *count;
+
+	if (reason >= ANIC_REASON__MAX)
+		reason = ANIC_REASON_NONE;
+	count = &d->count->by_reason[reason];
+	count->packets += d->packets;
+	count->bytes += d->bytes;
+	if (queue >= ANIC_QUEUES_MAX)
+		queue = ANIC_QUEUES_MAX - 1;
+	c->queues[ANIC_DIRECTION(at)][queue].by_reason[reason] += d->packets;
+	if (service >= ANIC_SERVICES_MAX)
+		service = 0;
+	count = &c->services[ANIC_DIRECTION(at)][service];
+	count->packets += d->packets;
+	count->bytes += d->bytes;
 	return verdict;
 }
 

@@ -10,17 +10,140 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi/flow.h"
+#include "abi/lane.h"
 #include "abi/meta.h"
+#include "abi/policy.h"
 #include "abi/stats.h"
 
-/* What each destination port means: an array, because a hash lookup costs ten times as much. */
-struct {
+/* --- the policy: two slots, filled by userspace while they are not in force --- */
+
+/* Sizes, not types: clang leaves the types that an inner map points to undefined. */
+struct anic_trie {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(key_size, sizeof(struct anic_prefix));
+	__uint(value_size, sizeof(__u32));
+};
+
+struct anic_sender_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(struct anic_sender));
+	__uint(value_size, sizeof(__u32));
+};
+
+struct anic_port_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 2 * ANIC_PORTS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct anic_port));
+};
+
+struct anic_owner_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_OWNERS_MAX);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct anic_owners));
+};
+
+/* Tenant ids by the remote address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, ANIC_SLOTS);
+	__type(key, __u32);
+	__array(values, struct anic_trie);
+} anic_remotes SEC(".maps") __weak;
+
+/* Tenant ids by the local address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, ANIC_SLOTS);
+	__type(key, __u32);
+	__array(values, struct anic_trie);
+} anic_locals SEC(".maps") __weak;
+
+/* Tenant ids by who sends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, ANIC_SLOTS);
+	__type(key, __u32);
+	__array(values, struct anic_sender_map);
+} anic_senders SEC(".maps") __weak;
+
+/* What each port means, to anybody: an array, because a hash lookup costs ten times as much. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, ANIC_SLOTS);
+	__type(key, __u32);
+	__array(values, struct anic_port_map);
+} anic_ports SEC(".maps") __weak;
+
+/* What a port means to single tenants: an array for the same reason. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, ANIC_SLOTS);
+	__type(key, __u32);
+	__array(values, struct anic_owner_map);
+} anic_owners SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_SLOTS *ANIC_SERVICES_MAX);
 	__uint(map_flags, BPF_F_RDONLY_PROG);
 	__type(key, __u32);
-	__type(value, struct anic_port);
-} anic_ports SEC(".maps") __weak;
+	__type(value, struct anic_service);
+} anic_services SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_SLOTS *ANIC_TENANTS_MAX);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__type(key, __u32);
+	__type(value, struct anic_tenant);
+} anic_tenants SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_SLOTS);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__type(key, __u32);
+	__type(value, struct anic_policy);
+} anic_policies SEC(".maps") __weak;
+
+/* What anic_commit copies into the lanes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_PROFILE__MAX *ANIC_LANES_MAX);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__type(key, __u32);
+	__type(value, struct anic_lane);
+} anic_staging SEC(".maps") __weak;
+
+/* --- written by BPF programs alone: userspace has frozen them --- */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_SLOTS *ANIC_PROFILE__MAX *ANIC_LANES_MAX);
+	__type(key, __u32);
+	__type(value, struct anic_lane);
+} anic_lanes SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct anic_state);
+} anic_state SEC(".maps") __weak;
+
+/* --- the packet path's own --- */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_FLOW_SETS);
+	__type(key, __u32);
+	__type(value, struct anic_flow_set);
+} anic_flows SEC(".maps") __weak;
 
 /* The AF_XDP socket of each receive queue. An empty slot means path A. */
 struct {
@@ -30,21 +153,20 @@ struct {
 	__type(value, __u32);
 } anic_xsks SEC(".maps") __weak;
 
+/* One element for each possible CPU: the loader sets their number. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct anic_counters);
 } anic_counters SEC(".maps") __weak;
 
-/* For userspace only: names and ports of the services. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, ANIC_SERVICES_MAX);
-	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct anic_service);
-} anic_services SEC(".maps") __weak;
+	__type(value, struct anic_control);
+} anic_control SEC(".maps") __weak;
 
 /* For userspace only: which interface this instance is for. */
 struct {

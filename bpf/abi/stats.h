@@ -1,27 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Counters: one struct per CPU. Every packet that enters a program is counted once by reason and once by
- * class, so that the sums of both are what was seen; a packet of a service is also counted there. At TC,
- * which comes after GRO, an aggregate counts as the packets that it was made of.
+ * Counters, one copy per CPU. A packet is counted when its lane is known (seen) and once more when it leaves
+ * the program (by reason, in its lane and in its queue), so that what was seen and not accounted for would
+ * show. At TC, which comes after GRO and before TSO, an aggregate counts as the packets that it is made of.
  */
 #ifndef ANIC_ABI_STATS_H
 #define ANIC_ABI_STATS_H
 
-#include "abi/types.h"
+#include "abi/lane.h"
 
 /* Why a packet went where it went. */
 enum anic_reason {
 	ANIC_REASON_NONE = 0, /* never counted: a packet here is a bug */
 	ANIC_REASON_PASS_CONTROL = 1,
-	ANIC_REASON_PASS_SERVICE = 2,	/* a service on path A */
-	ANIC_REASON_PASS_DEFAULT = 3,	/* no service has this port */
-	ANIC_REASON_PASS_UNPARSED = 4,	/* truncated, or a header that the parser does not know */
-	ANIC_REASON_PASS_FRAGMENT = 5,	/* path A, because only the kernel reassembles */
+	ANIC_REASON_PASS_SERVICE = 2,  /* a service on path A */
+	ANIC_REASON_PASS_DEFAULT = 3,  /* the tenant's default class: nothing else names it */
+	ANIC_REASON_PASS_UNPARSED = 4, /* truncated, or a header that the parser does not know */
+	ANIC_REASON_PASS_FRAGMENT =
+		5, /* a later fragment, or any of an xsk service: only the kernel reassembles */
 	ANIC_REASON_PASS_NO_SOCKET = 6, /* an xsk service, and nobody owns this queue */
 	ANIC_REASON_PASS_NO_XDP = 7,	/* an xsk service, seen by a hook that cannot redirect to AF_XDP */
 	ANIC_REASON_REDIRECT_XSK = 8,	/* path B */
-	ANIC_REASON__MAX = 9,
+	ANIC_REASON_PASS_DSCP = 9,	/* no service, and the policy gives its DSCP a class */
+	ANIC_REASON_PASS_ROCE = 10,	/* RoCEv2: bulk */
+	ANIC_REASON_PASS_TOO_LONG =
+		11,		    /* an xsk service, and more than the buffer of an AF_XDP socket holds */
+	ANIC_REASON_PASS_LANE = 12, /* an xsk service, and its lane is kept on path A */
+	ANIC_REASON__MAX = 13,
 };
+
+/* The longest frame that is redirected: a buffer of 2 KiB less the headroom that the kernel keeps
+ * (XDP_PACKET_HEADROOM). */
+#define ANIC_XSK_FRAME_MAX 1792
 
 struct anic_count {
 	__u64 packets;
@@ -29,12 +39,39 @@ struct anic_count {
 };
 ANIC_ASSERT(sizeof(struct anic_count) == 16);
 
-struct anic_counters {
+struct anic_lane_count {
+	__u64 seen; /* packets */
 	struct anic_count by_reason[ANIC_REASON__MAX];
-	struct anic_count by_class[ANIC_CLASS__MAX];
-	struct anic_count by_service[ANIC_SERVICES_MAX]; /* [0] stays empty */
 };
-ANIC_ASSERT(sizeof(struct anic_counters) ==
-	    16 * ((int)ANIC_REASON__MAX + (int)ANIC_CLASS__MAX + ANIC_SERVICES_MAX));
+ANIC_ASSERT(sizeof(struct anic_lane_count) == 8 + 16 * (int)ANIC_REASON__MAX);
+
+/* A queue beyond the last is counted as the last. */
+struct anic_queue_count {
+	__u64 by_reason[ANIC_REASON__MAX]; /* packets */
+};
+ANIC_ASSERT(sizeof(struct anic_queue_count) == 8 * (int)ANIC_REASON__MAX);
+
+/*
+ * The value of anic_counters, indexed by CPU. An array with an element for each CPU, not a per-CPU array: one
+ * look-up finds all of them, and elements of those have at most 32 KiB.
+ */
+struct anic_counters {
+	struct anic_lane_count lanes[ANIC_DIRECTION__MAX][ANIC_LANES_MAX]; /* by lane id (abi/lane.h) */
+	struct anic_queue_count queues[ANIC_DIRECTION__MAX][ANIC_QUEUES_MAX];
+	struct anic_count services[ANIC_DIRECTION__MAX][ANIC_SERVICES_MAX]; /* by id; [0]: of none */
+	struct anic_lane_count gone[ANIC_DIRECTION__MAX]; /* of tenants whose id another one has now */
+	__u64 _pad[6];					  /* CPUs share no cache line */
+};
+ANIC_ASSERT(sizeof(struct anic_counters) % 128 == 0);
+
+/* The one entry of anic_control, shared by all CPUs: the rate of control traffic, whose addresses can be
+ * forged. */
+struct anic_control {
+	__u64 second;	    /* the one that is being counted, of CLOCK_MONOTONIC */
+	__u64 packets;	    /* in it */
+	__u64 alarms;	    /* seconds that had more than the policy's control_alarm */
+	__u64 last_alarm_s; /* the last of them */
+};
+ANIC_ASSERT(sizeof(struct anic_control) == 32);
 
 #endif

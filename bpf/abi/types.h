@@ -18,13 +18,15 @@
 #endif
 
 /* Changes whenever a pinned map changes its shape or its meaning. */
-#define ANIC_ABI_VERSION 1
+#define ANIC_ABI_VERSION 2
 
-#define ANIC_NAME_LEN 32      /* names of policies and services, with the final NUL */
-#define ANIC_SERVICES_MAX 256 /* service ids are 1 to 255; 0 is "no service" */
-#define ANIC_QUEUES_MAX 256   /* receive queues that can own an AF_XDP socket */
+#define ANIC_NAME_LEN 32	/* names of policies, tenants and services, with the final NUL */
+#define ANIC_TENANTS_MAX 65	/* tenant ids are 1 to 64; 0 is traffic of no tenant, control included */
+#define ANIC_SERVICES_MAX 10240 /* service ids are 1 to 10239; 0 is "no service" */
+#define ANIC_QUEUES_MAX 256	/* queues that are counted, and that can own an AF_XDP socket */
+#define ANIC_SLOTS 2		/* of policy: generation g is in slot g % 2 */
 
-/* What traffic is for. Counters are kept per class. */
+/* What traffic is for. */
 enum anic_class {
 	ANIC_CLASS_NONE = 0,
 	ANIC_CLASS_CONTROL = 1,	  /* ARP, neighbour discovery, ICMP errors, and what the policy lists */
@@ -35,7 +37,7 @@ enum anic_class {
 	ANIC_CLASS__MAX = 6,
 };
 
-/* Where a service's packets go. */
+/* Where a packet goes. */
 enum anic_path {
 	ANIC_PATH_NONE = 0,
 	ANIC_PATH_KERNEL = 1, /* path A */
@@ -43,19 +45,36 @@ enum anic_path {
 	ANIC_PATH__MAX = 3,
 };
 
-/* Where the program sits, as the pinned meta map records it. */
+/* Which way a packet goes, as the interface sees it. */
+enum anic_direction {
+	ANIC_DIRECTION_IN = 0,
+	ANIC_DIRECTION_OUT = 1,
+	ANIC_DIRECTION__MAX = 2,
+};
+
+/* Which end of a flow a service names. */
+enum anic_role {
+	ANIC_ROLE_NONE = 0,
+	ANIC_ROLE_SERVER = 1, /* the local port */
+	ANIC_ROLE_CLIENT = 2, /* the remote port */
+	ANIC_ROLE_BOTH = 3,   /* either: the bits of both */
+	ANIC_ROLE__MAX = 4,
+};
+
+/* Where a program sits, as the pinned meta map records it. */
 enum anic_hook {
 	ANIC_HOOK_NONE = 0,
 	ANIC_HOOK_XDP_LINK = 1,	      /* one program under a bpf_link of its own */
 	ANIC_HOOK_XDP_DISPATCHER = 2, /* one of several under libxdp's dispatcher */
-	ANIC_HOOK_TCX = 3,	      /* a tcx link at ingress */
-	ANIC_HOOK__MAX = 4,
+	ANIC_HOOK_TCX = 3,	      /* a tcx link */
+	ANIC_HOOK_CLSACT = 4,	      /* a filter of a clsact qdisc, where there is no tcx */
+	ANIC_HOOK__MAX = 5,
 };
 
-/* How XDP runs there. */
+/* How the ingress program runs there. */
 enum anic_mode {
 	ANIC_MODE_NONE = 0,
-	ANIC_MODE_NATIVE = 1, /* in the driver */
+	ANIC_MODE_NATIVE = 1, /* XDP in the driver */
 	ANIC_MODE_SKB = 2,    /* generic XDP, after the skb was made */
 	ANIC_MODE_TC = 3,     /* not XDP */
 	ANIC_MODE__MAX = 4,

@@ -123,18 +123,15 @@ xsk_echoes() {
     [ "$(jq .echoed <<<"$served")" -ge "$received" ] || fail "echoed less than was received: $served"
 }
 
-# count JQ-PATH: a counter of the server's interface.
-count() { "$LOAD" stats lab0 --netns "$SERVER" --json | jq ".instances[0].$1"; }
+# count JQ-PATH: a counter of what comes in at the server's interface; count_out: of what goes out.
+count() { "$LOAD" stats lab0 --netns "$SERVER" --json | jq ".instances[0].in.$1"; }
+count_out() { "$LOAD" stats lab0 --netns "$SERVER" --json | jq ".instances[0].out.$1"; }
 
 attach() { "$LOAD" attach lab0 --netns "$SERVER" --policy "$POLICY" "$@"; }
 detach() { "$LOAD" detach lab0 --netns "$SERVER" "$@"; }
 
-# Skips where the kernel has no tcx, which is found out by trying.
-needs_tcx() {
-    try attach --mode tc
-    [ "$status" != 3 ] || skip "this kernel has no tcx"
-    detach >/dev/null
-}
+# Whether the kernel has tcx, which is found out by trying; else programs at TC are filters of clsact.
+has_tcx() { [ "$("$LOAD" probe --json | jq '.features[] | select(.id == "tcx").available')" = true ]; }
 
 # Skips where the kernel does not load what libxdp's dispatcher is made of, which is found out by trying.
 needs_dispatcher() {
@@ -168,6 +165,17 @@ at_each_step() {
         equal $code 0 "status of '$*', not killed, which said '$(<"$WORK/out")'"
     done
     [ $kills -gt 0 ] || fail "it was never killed"
+}
+
+# field JQ-PATH: of the status of the server's instance.
+field() { "$LOAD" status --json | jq -r ".instances[0].$1"; }
+
+# What came in was seen, and all that was seen went somewhere: for each tenant, and for the queues.
+conserved() {
+    local stats
+    stats=$("$LOAD" stats lab0 --netns "${1:-$SERVER}" --json)
+    equal "$(jq -c '[.instances[0] | .in, .out | .by_tenant[] | select(.seen_packets != .packets)]' <<<"$stats")" "[]" "tenants whose packets went nowhere"
+    equal "$(jq '.instances[0] | [.in, .out] | map(([.by_reason[].packets] | add) == ([.by_queue[].packets_by_reason[]] | add // 0)) | all' <<<"$stats")" true "sums of reasons and queues"
 }
 
 # The id of the XDP program on an interface, or 0.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kern/bpffs.hpp"
 
+#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
@@ -67,6 +68,12 @@ std::string unescape_ifname(const std::string& name) {
 }
 
 std::string PinDir::path() const { return netns_path(netns_inode) + "/" + escape_ifname(ifname); }
+
+Result<UniqueFd> open_pin(const PinDir& dir, const char* name) {
+  UniqueFd fd(bpf_obj_get(dir.pin(name).c_str()));
+  if (!fd) return fail_errno(errno, "open the pin " + dir.pin(name));
+  return fd;
+}
 
 Status ensure_bpffs() {
   struct statfs info{};

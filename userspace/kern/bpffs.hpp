@@ -28,6 +28,14 @@ struct PinDir {
   [[nodiscard]] std::string pin(const char* name) const { return path() + "/" + name; }
 };
 
+/// Pins of an instance beside its maps: the links of the ingress and egress programs, where there are links,
+/// and anic_commit.
+inline constexpr const char* kLinkPin = "link";
+inline constexpr const char* kEgressPin = "egress";
+inline constexpr const char* kCommitPin = "commit";
+
+Result<UniqueFd> open_pin(const PinDir& dir, const char* name);
+
 /// Mounts a bpffs at /sys/fs/bpf unless one is there; not in mounts that only this process sees.
 Status ensure_bpffs();
 

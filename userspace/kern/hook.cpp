@@ -18,7 +18,9 @@
 #include <system_error>
 
 #include "base/file.hpp"
+#include "kern/clsact.hpp"
 #include "kern/libbpf_log.hpp"
+#include "kern/maps.hpp"
 
 namespace agentnic::kern {
 namespace {
@@ -26,20 +28,19 @@ namespace {
 using Multiprog = std::unique_ptr<xdp_multiprog, decltype(&xdp_multiprog__close)>;
 using XdpProg = std::unique_ptr<xdp_program, decltype(&xdp_program__close)>;
 
-constexpr std::size_t kMapIdsMax = 64;
 constexpr std::size_t kTcxProgramsMax = 64;
 constexpr const char* kLibxdpPins = "/sys/fs/bpf/xdp";
 
 // From <linux/bpf.h> of Linux 6.6; Debian 12 has the header of 6.1.
-constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
+constexpr bpf_attach_type tcx_type(anic_direction direction) {
+  return static_cast<bpf_attach_type>(direction == ANIC_DIRECTION_IN ? 46 : 47);
+}
 
 /// The text of an errno from an attach; some do not speak for themselves.
-std::string reason(int code, const Interface& interface, anic_mode mode) {
+std::string reason(int code, const Interface& interface) {
   if (std::abs(code) == ENOSPC && interface.driver == "veth") {
     return "fewer receive queues here than transmit queues at the peer of this veth";
   }
-  if (std::abs(code) == EINVAL && mode == ANIC_MODE_TC)
-    return "this kernel has no tcx, which came with Linux 6.6";
   return std::generic_category().message(std::abs(code));
 }
 
@@ -50,17 +51,6 @@ Multiprog multiprog_of(std::uint32_t ifindex) {
 
 bool is_dispatcher(const Multiprog& progs) {
   return progs && !xdp_multiprog__is_legacy(progs.get()) && xdp_multiprog__program_count(progs.get()) > 0;
-}
-
-bool uses_map(int prog_fd, std::uint32_t map_id) {
-  std::array<std::uint32_t, kMapIdsMax> ids{};
-  bpf_prog_info info{};
-  info.nr_map_ids = ids.size();
-  info.map_ids = reinterpret_cast<std::uintptr_t>(ids.data());
-  std::uint32_t size = sizeof(info);
-  if (bpf_prog_get_info_by_fd(prog_fd, &info, &size) != 0) return false;
-  const auto used = std::span(ids).first(std::min<std::size_t>(info.nr_map_ids, ids.size()));
-  return std::ranges::find(used, map_id) != used.end();
 }
 
 /// Our program among those of a dispatcher; borrowed from `progs`.
@@ -102,30 +92,58 @@ int attach_dispatcher(const Object& object, const Interface& interface, anic_mod
   return -EOPNOTSUPP;
 }
 
-Result<Attachment> attach_link(int prog_fd, const Interface& interface, anic_hook hook, anic_mode mode,
-                               int& code) {
+Result<Attachment> attach_xdp_link(int prog_fd, const Interface& interface, anic_mode mode, int& code) {
   LIBBPF_OPTS(bpf_link_create_opts, options);
-  if (mode != ANIC_MODE_TC)
-    options.flags = mode == ANIC_MODE_NATIVE ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
-  const int fd = bpf_link_create(prog_fd, static_cast<int>(interface.ifindex),
-                                 hook == ANIC_HOOK_TCX ? kTcxIngress : BPF_XDP, &options);
+  options.flags = mode == ANIC_MODE_NATIVE ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
+  const int fd = bpf_link_create(prog_fd, static_cast<int>(interface.ifindex), BPF_XDP, &options);
   code = fd < 0 ? fd : 0;
   if (fd < 0) {
     return fail(means_unsupported(code) ? Exit::Unsupported : Exit::Failed,
-                fmt::format("attach {} to {} ({}): {}", hook == ANIC_HOOK_TCX ? "anic_tc" : "anic_xdp",
-                            interface.name, mode_name(mode), reason(code, interface, mode)),
+                fmt::format("attach anic_xdp to {} ({}): {}", interface.name, mode_name(mode),
+                            reason(code, interface)),
                 mode == ANIC_MODE_NATIVE ? "--mode skb" : "--mode auto");
   }
   Attachment done;
-  done.hook = hook;
+  done.hook = ANIC_HOOK_XDP_LINK;
   done.mode = mode;
   done.link.reset(fd);
   return done;
 }
 
+UniqueFd make_tcx_link(int prog_fd, const Interface& interface, anic_direction direction) {
+  LIBBPF_OPTS(bpf_link_create_opts, options);
+  return UniqueFd(
+      bpf_link_create(prog_fd, static_cast<int>(interface.ifindex), tcx_type(direction), &options));
+}
+
+Error tcx_error(int code, const Interface& interface, anic_direction direction) {
+  return Error::from_errno(
+      code, fmt::format("attach {} to {} (tcx)",
+                        direction == ANIC_DIRECTION_IN ? "anic_tc_in" : "anic_tc_out", interface.name));
+}
+
+/// tcx, else a filter of a clsact qdisc.
+Result<Attachment> attach_tc(int prog_fd, const Interface& interface, anic_direction direction) {
+  Attachment done;
+  done.mode = ANIC_MODE_TC;
+  done.link = make_tcx_link(prog_fd, interface, direction);
+  if (done.link) {
+    done.hook = ANIC_HOOK_TCX;
+    return done;
+  }
+  if (!means_unsupported(errno)) return fail(tcx_error(errno, interface, direction));
+  ANIC_TRY(clsact_attach(interface, direction, prog_fd));
+  done.hook = ANIC_HOOK_CLSACT;
+  return done;
+}
+
 /// One mode, over the dispatcher where that works. `code` says why not, 0 on success.
 Result<Attachment> attach_mode(const Object& object, const Interface& interface, anic_mode mode, int& code) {
-  if (mode == ANIC_MODE_TC) return attach_link(object.tc_fd(), interface, ANIC_HOOK_TCX, mode, code);
+  if (mode == ANIC_MODE_TC) {
+    auto done = attach_tc(object.tc_in_fd(), interface, ANIC_DIRECTION_IN);
+    code = done ? 0 : -EIO;
+    return done;
+  }
   if (Status vacant = refuse_foreign_xdp(interface); !vacant) {
     code = -EBUSY;
     return fail(vacant.error());
@@ -139,9 +157,9 @@ Result<Attachment> attach_mode(const Object& object, const Interface& interface,
       done.mode = mode;
       return done;
     }
-    note = fmt::format("single program: libxdp's dispatcher was refused: {}", reason(code, interface, mode));
+    note = fmt::format("single program: libxdp's dispatcher was refused: {}", reason(code, interface));
   }
-  Attachment done = ANIC_TRY(attach_link(object.xdp_fd(), interface, ANIC_HOOK_XDP_LINK, mode, code));
+  Attachment done = ANIC_TRY(attach_xdp_link(object.xdp_fd(), interface, mode, code));
   done.notes.push_back(note);
   return done;
 }
@@ -199,17 +217,28 @@ Result<Attachment> attach(const Object& object, const Interface& interface, cons
       return tried;
     }
     if (mode == plan.modes.back() || !means_unsupported(code)) return tried;
-    notes.push_back(fmt::format("not {}: {}", mode_name(mode), reason(code, interface, mode)));
+    notes.push_back(fmt::format("not {}: {}", mode_name(mode), reason(code, interface)));
   }
   return fail(Exit::Failed, fmt::format("attach to {}: no mode to try", interface.name));
 }
 
 Result<Attachment> attach_alone(const Object& object, const Interface& interface, anic_mode mode) {
   int code = 0;
-  return attach_link(object.xdp_fd(), interface, ANIC_HOOK_XDP_LINK, mode, code);
+  return attach_xdp_link(object.xdp_fd(), interface, mode, code);
 }
 
-bool is_on_interface(std::uint32_t ifindex, anic_hook hook, std::uint32_t prog_id) {
+Result<bool> has_tcx(const Object& object, const Interface& interface) {
+  const UniqueFd link = make_tcx_link(object.tc_out_fd(), interface, ANIC_DIRECTION_OUT);
+  if (link) return true;
+  if (!means_unsupported(errno)) return fail(tcx_error(errno, interface, ANIC_DIRECTION_OUT));
+  return false;
+}
+
+Result<Attachment> attach_egress(const Object& object, const Interface& interface) {
+  return attach_tc(object.tc_out_fd(), interface, ANIC_DIRECTION_OUT);
+}
+
+bool is_on_interface(std::uint32_t ifindex, anic_direction direction, anic_hook hook, std::uint32_t prog_id) {
   if (hook != ANIC_HOOK_TCX) {
     const auto there = attached_xdp(ifindex);
     return there && there->id == prog_id;
@@ -218,21 +247,48 @@ bool is_on_interface(std::uint32_t ifindex, anic_hook hook, std::uint32_t prog_i
   LIBBPF_OPTS(bpf_prog_query_opts, query);
   query.prog_ids = ids.data();
   query.prog_cnt = ids.size();
-  return bpf_prog_query_opts(static_cast<int>(ifindex), kTcxIngress, &query) == 0 &&
+  return bpf_prog_query_opts(static_cast<int>(ifindex), tcx_type(direction), &query) == 0 &&
          std::find(ids.begin(), ids.begin() + query.prog_cnt, prog_id) != ids.begin() + query.prog_cnt;
 }
 
 Result<bool> leave_dispatcher(std::uint32_t ifindex, std::uint32_t map_id) {
-  const Multiprog progs = multiprog_of(ifindex);
-  xdp_program* ours = find_ours(progs, map_id);
-  if (ours == nullptr) return false;
-  const int code =
-      xdp_program__detach(ours, static_cast<int>(ifindex), xdp_multiprog__attach_mode(progs.get()), 0);
-  if (code != 0) {
-    return fail_errno(code, fmt::format("take anic_xdp out of the dispatcher of interface index {}", ifindex),
-                      take_libbpf_warning());
+  bool was_there = false;
+  for (;; was_there = true) {  // an upgrade that was killed leaves two
+    const Multiprog progs = multiprog_of(ifindex);
+    xdp_program* ours = find_ours(progs, map_id);
+    if (ours == nullptr) return was_there;
+    const int code =
+        xdp_program__detach(ours, static_cast<int>(ifindex), xdp_multiprog__attach_mode(progs.get()), 0);
+    if (code != 0) {
+      return fail_errno(code,
+                        fmt::format("take anic_xdp out of the dispatcher of interface index {}", ifindex),
+                        take_libbpf_warning());
+    }
   }
-  return true;
+}
+
+Status replace_in_dispatcher(const Object& object, const Interface& interface, std::uint32_t map_id,
+                             anic_mode mode) {
+  const std::string what = fmt::format("upgrade anic_xdp in the dispatcher of {}", interface.name);
+  std::vector<std::uint32_t> old;
+  const Multiprog before = multiprog_of(interface.ifindex);
+  for (xdp_program* prog = nullptr; (prog = xdp_multiprog__next_prog(prog, before.get())) != nullptr;) {
+    if (uses_map(xdp_program__fd(prog), map_id)) old.push_back(xdp_program__id(prog));
+  }
+  if (old.empty()) return fail(Exit::Failed, what + ": it is not there any more");
+  if (const int code = attach_dispatcher(object, interface, mode); code != 0)
+    return fail_errno(code, what, take_libbpf_warning());
+  for (const std::uint32_t id : old) {
+    const Multiprog now = multiprog_of(interface.ifindex);
+    xdp_program* prog = nullptr;
+    while ((prog = xdp_multiprog__next_prog(prog, now.get())) != nullptr && xdp_program__id(prog) != id) {
+    }
+    const int code = prog == nullptr ? 0
+                                     : xdp_program__detach(prog, static_cast<int>(interface.ifindex),
+                                                           xdp_multiprog__attach_mode(now.get()), 0);
+    if (code != 0) return fail_errno(code, what, take_libbpf_warning());
+  }
+  return {};
 }
 
 void sweep_dispatchers(std::uint32_t ifindex, std::uint32_t map_id, std::uint32_t attached_id) {
@@ -261,7 +317,8 @@ std::optional<DispatcherMember> find_in_dispatcher(std::uint32_t ifindex, std::u
 }
 
 std::string hook_name(std::uint8_t hook) {
-  constexpr std::array<const char*, ANIC_HOOK__MAX> kNames = {"?", "xdp-link", "xdp-dispatcher", "tcx"};
+  constexpr std::array<const char*, ANIC_HOOK__MAX> kNames = {"?", "xdp-link", "xdp-dispatcher", "tcx",
+                                                              "clsact"};
   return kNames[hook < ANIC_HOOK__MAX ? hook : 0];
 }
 

@@ -15,20 +15,15 @@
 #include <utility>
 
 #include "base/clock.hpp"
+#include "kern/clsact.hpp"
+#include "kern/maps.hpp"
 #include "policy/compile.hpp"
 
 namespace agentnic::kern {
 namespace {
 
-constexpr const char* kLinkPin = "link";
 constexpr const char* kMetaPin = "anic_meta";
 constexpr const char* kCountersPin = "anic_counters";
-
-Result<UniqueFd> open_pin(const PinDir& dir, const char* name) {
-  UniqueFd fd(bpf_obj_get(dir.pin(name).c_str()));
-  if (!fd) return fail_errno(errno, "open the pin " + dir.pin(name));
-  return fd;
-}
 
 /// The meta map, whatever version wrote it: as much as both know. Zero beyond.
 Result<anic_meta> read_meta(const PinDir& dir) {
@@ -43,14 +38,17 @@ Result<anic_meta> read_meta(const PinDir& dir) {
     return fail_errno(errno, "read " + dir.pin(kMetaPin));
   anic_meta meta{};
   std::memcpy(&meta, value.data(), sizeof(meta));
+  if (meta.abi_version != ANIC_ABI_VERSION) {  // what comes after mode may mean something else
+    const anic_meta theirs = std::exchange(meta, {});
+    std::memcpy(&meta, &theirs, offsetof(anic_meta, egress_hook));
+  }
   return meta;
 }
 
-std::uint32_t map_id(const PinDir& dir, const char* name) {
-  const auto fd = open_pin(dir, name);
-  bpf_map_info info{};
-  std::uint32_t size = sizeof(info);
-  return fd && bpf_map_get_info_by_fd(fd->get(), &info, &size) == 0 ? info.id : 0;
+/// The id of the map by which our programs are known.
+std::uint32_t counters_id(const PinDir& dir) {
+  const auto fd = open_pin(dir, kCountersPin);
+  return fd ? map_id(fd->get()) : 0;
 }
 
 /// The interface and program of a pinned link; ifindex 0 once the interface is gone.
@@ -58,8 +56,8 @@ struct LinkState {
   std::uint32_t ifindex = 0;
   std::uint32_t prog_id = 0;
 };
-std::optional<LinkState> read_link(const PinDir& dir) {
-  const auto fd = open_pin(dir, kLinkPin);
+std::optional<LinkState> read_link(const PinDir& dir, const char* pin) {
+  const auto fd = open_pin(dir, pin);
   bpf_link_info info{};
   std::uint32_t size = sizeof(info);
   if (!fd || bpf_link_get_info_by_fd(fd->get(), &info, &size) != 0) return std::nullopt;
@@ -67,32 +65,64 @@ std::optional<LinkState> read_link(const PinDir& dir) {
   return LinkState{info.xdp.ifindex, info.prog_id};
 }
 
-/// Our program in the dispatcher of the instance's interface.
-std::optional<DispatcherMember> dispatcher_membership(const InstanceStatus& status) {
-  const std::uint32_t counters = map_id(status.dir, kCountersPin);
-  if (!status.netns || counters == 0) return std::nullopt;
-  const auto found = status.netns->run([&]() -> Result<std::optional<DispatcherMember>> {
-    return find_in_dispatcher(status.meta.ifindex, counters);
+/// What of an instance is found by its map, because no link is pinned for it: in a dispatcher, or in clsact.
+struct Unlinked {
+  std::optional<DispatcherMember> member;
+  std::vector<TcFilter> filters;
+
+  [[nodiscard]] const TcFilter* filter(anic_direction direction) const {
+    const auto found = std::ranges::find(filters, direction, &TcFilter::direction);
+    return found == filters.end() ? nullptr : &*found;
+  }
+};
+Unlinked find_unlinked(const InstanceStatus& status) {
+  const std::uint32_t counters = counters_id(status.dir);
+  if (!status.netns || counters == 0) return {};
+  auto found = status.netns->run([&]() -> Result<Unlinked> {
+    Unlinked there;
+    there.member = find_in_dispatcher(status.meta.ifindex, counters);
+    if (auto filters = clsact_filters_of(status.meta.ifindex, counters)) there.filters = std::move(*filters);
+    return there;
   });
-  return found ? *found : std::nullopt;
+  return found ? std::move(*found) : Unlinked{};
 }
 
-/// Judges a link or a dispatcher membership whose meta map is known to be ours.
+/// Where the ingress program is, as far as it is known without asking the interface. False: nowhere.
+bool find_ingress(InstanceStatus& status, const std::optional<LinkState>& link, const Unlinked& unlinked) {
+  if (link) {
+    status.ifindex = link->ifindex;
+    status.prog_id = link->prog_id;
+    return true;
+  }
+  // Without a link, the instance exists from the moment in which the program is there, which is before the
+  // attach has written so.
+  if (unlinked.member) {
+    status.prog_id = unlinked.member->prog_id;
+    status.meta.hook = ANIC_HOOK_XDP_DISPATCHER;
+    status.meta.mode = static_cast<__u8>(unlinked.member->mode);
+  } else if (const TcFilter* filter = unlinked.filter(ANIC_DIRECTION_IN)) {
+    status.prog_id = filter->prog_id;
+    status.meta.hook = ANIC_HOOK_CLSACT;
+    status.meta.mode = ANIC_MODE_TC;
+  } else {
+    return false;
+  }
+  status.ifindex = status.meta.ifindex;
+  return true;
+}
+
+/// Judges what is attached of an instance whose meta map is known to be ours.
 void judge(InstanceStatus& status) {
   constexpr const char* kGone =
       "the interface is gone or in another namespace, or the program was forced off it; detach removes what "
       "is left";
-  const auto link = read_link(status.dir);
-  status.ifindex = link ? link->ifindex : 0;
-  status.prog_id = link ? link->prog_id : 0;
-  // Under a dispatcher there is no link: the instance exists from the moment in which the program is there,
-  // which is before the attach has written so.
-  if (const auto member = link ? std::nullopt : dispatcher_membership(status)) {
-    status.prog_id = member->prog_id;
-    status.ifindex = status.meta.ifindex;
-    status.meta.hook = ANIC_HOOK_XDP_DISPATCHER;
-    status.meta.mode = static_cast<__u8>(member->mode);
-  } else if (!link && status.meta.hook != ANIC_HOOK_XDP_DISPATCHER) {
+  const auto link = read_link(status.dir, kLinkPin);
+  const auto egress = read_link(status.dir, kEgressPin);
+  const Unlinked unlinked = link && egress ? Unlinked{} : find_unlinked(status);
+  // A pinned link outlives what it was for; of the others nothing is left but what the attach wrote at its
+  // end.
+  const bool finished = status.meta.hook == ANIC_HOOK_XDP_DISPATCHER || status.meta.hook == ANIC_HOOK_CLSACT;
+  if (!find_ingress(status, link, unlinked) && !finished) {
     status.problem = "an attach was stopped half-way, or is going on; attach again, or detach";
     return;
   }
@@ -103,31 +133,54 @@ void judge(InstanceStatus& status) {
     const auto name = status.netns->run([&]() -> Result<std::string> {
       // A moved interface has its index in another namespace, where it may be anybody's here.
       const auto hook = static_cast<anic_hook>(status.meta.hook);
-      if (link && !is_on_interface(status.ifindex, hook, status.prog_id)) return std::string();
+      if (link && !is_on_interface(status.ifindex, ANIC_DIRECTION_IN, hook, status.prog_id))
+        return std::string();
       char buffer[IF_NAMESIZE] = {};
       return std::string(::if_indextoname(status.ifindex, buffer) != nullptr ? buffer : "");
     });
     if (!name || name->empty()) return;
     status.ifname = *name;
   }
+  if (status.netns && (egress ? egress->ifindex == 0 : unlinked.filter(ANIC_DIRECTION_OUT) == nullptr)) {
+    status.problem = "the egress program was forced off the interface; detach, and attach again";
+    return;
+  }
   status.health = Health::Attached;
   status.problem.clear();
 }
 
-/// Where there is no link pin: our program may sit in a dispatcher, be it by a whole attach or by half of
-/// one.
-Status take_out_of_dispatcher(const PinDir& dir) {
-  const std::uint32_t counters = map_id(dir, kCountersPin);
+/// What has no link goes by hand: a dispatcher's program, filters of clsact, and the offload that the attach
+/// turned off.
+Status undo_in_namespace(const anic_meta& meta, std::uint32_t counters) {
+  ANIC_TRY(leave_dispatcher(meta.ifindex, counters));
+  for (const TcFilter& filter : ANIC_TRY(clsact_filters_of(meta.ifindex, counters)))
+    ANIC_TRY(clsact_detach(meta.ifindex, filter));
+  if (meta.clsact_is_ours != 0) ANIC_TRY(clsact_remove_if_empty(meta.ifindex));
+  char name[IF_NAMESIZE] = {};
+  if (meta.vlan_offload_off != 0 && ::if_indextoname(meta.ifindex, name) != nullptr)
+    ANIC_TRY(set_rx_vlan(name, true));
+  return {};
+}
+
+/// Everything but the pinned links. The interface may be gone.
+Status undo_unlinked(const PinDir& dir) {
+  const std::uint32_t counters = counters_id(dir);
   const auto meta = read_meta(dir);
   if (counters == 0 || !meta || meta->ifindex == 0) return {};
   const auto netns = NetNs::find(dir.netns_inode, meta->netns_cookie);
   std::uint32_t attached_id = 0;
   if (netns) {
-    ANIC_TRY(netns->run([&]() -> Result<bool> { return leave_dispatcher(meta->ifindex, counters); }));
+    ANIC_TRY(netns->run([&]() -> Result<bool> {
+      char name[IF_NAMESIZE] = {};
+      if (::if_indextoname(meta->ifindex, name) != nullptr) ANIC_TRY(undo_in_namespace(*meta, counters));
+      return true;
+    }));
     const auto there = netns->run([&] { return attached_xdp(meta->ifindex); });
     attached_id = there ? there->id : 0;
-  } else if (meta->hook == ANIC_HOOK_XDP_DISPATCHER && NetNs::has_processes(dir.netns_inode)) {
-    // A link could be detached from outside; a dispatcher's program cannot.
+  } else if (NetNs::has_processes(dir.netns_inode) &&
+             (meta->hook == ANIC_HOOK_XDP_DISPATCHER || meta->hook == ANIC_HOOK_CLSACT ||
+              meta->egress_hook == ANIC_HOOK_CLSACT || meta->vlan_offload_off != 0)) {
+    // A link could be detached from outside; these cannot.
     return fail(Exit::Failed,
                 fmt::format("detach from {}: its network namespace (inode {}) has no name here", dir.ifname,
                             dir.netns_inode),
@@ -137,23 +190,26 @@ Status take_out_of_dispatcher(const PinDir& dir) {
   return {};
 }
 
+Status detach_link(const PinDir& dir, const char* pin) {
+  const auto link = open_pin(dir, pin);
+  // A link whose interface is gone answers ENOLINK; it has nothing left to detach.
+  if (link && bpf_link_detach(link->get()) != 0 && errno != ENOLINK)
+    return fail_errno(errno, "detach the link " + dir.pin(pin));
+  return {};
+}
+
 /// detach_instance() for who holds the lock.
 Result<bool> detach_locked(const PinDir& dir) {
   std::error_code ignored;
   if (!std::filesystem::exists(dir.path(), ignored)) return false;
-  if (const auto link = open_pin(dir, kLinkPin)) {
-    // A link whose interface is gone answers ENOLINK; it has nothing left to detach.
-    if (bpf_link_detach(link->get()) != 0 && errno != ENOLINK) {
-      return fail_errno(errno, "detach the link " + dir.pin(kLinkPin));
-    }
-  } else {
-    ANIC_TRY(take_out_of_dispatcher(dir));
-  }
+  ANIC_TRY(detach_link(dir, kLinkPin));
+  ANIC_TRY(detach_link(dir, kEgressPin));
+  ANIC_TRY(undo_unlinked(dir));
   ANIC_TRY(remove_pin_dir(dir));
   return true;
 }
 
-anic_meta make_meta(const NetNs& netns, const Interface& interface, const policy::Policy& policy) {
+anic_meta make_meta(const NetNs& netns, const Interface& interface) {
   anic_meta meta{};
   meta.abi_version = ANIC_ABI_VERSION;
   meta.meta_size = sizeof(meta);
@@ -161,8 +217,6 @@ anic_meta make_meta(const NetNs& netns, const Interface& interface, const policy
   meta.attached_at_ns = wall_ns();
   meta.ifindex = interface.ifindex;
   meta.queues = interface.rx_queues;
-  std::ranges::copy(policy.digest, meta.policy_digest);
-  std::ranges::copy(policy.name, meta.policy_name);
   std::ranges::copy(interface.name, meta.ifname);
   return meta;
 }
@@ -171,13 +225,14 @@ anic_meta make_meta(const NetNs& netns, const Interface& interface, const policy
 Result<AttachReport> accept_existing(const InstanceStatus& status, const policy::Policy& policy,
                                      const AttachOptions& options) {
   const auto& meta = status.meta;
+  const anic_policy& in_force = status.in_force.policy;
   const std::string what = fmt::format("attach to {}", status.ifname);
   const std::string hint = fmt::format("agentnic-load detach {} first", status.ifname);
-  if (!std::ranges::equal(policy.digest, meta.policy_digest)) {
+  if (!std::ranges::equal(policy.digest, in_force.digest)) {
     return fail(Exit::Failed,
-                fmt::format("{}: policy {} (sha256 {}) is in force, not this one", what, meta.policy_name,
-                            policy::digest_text(meta.policy_digest, 6)),
-                hint);
+                fmt::format("{}: policy {} (sha256 {}) is in force, not this one", what, in_force.name,
+                            policy::digest_text(in_force.digest, 6)),
+                fmt::format("agentnic-load update {} --policy FILE", status.ifname));
   }
   const auto modes = plan_modes(options.mode, policy.needs_xsk()).modes;
   if (std::ranges::find(modes, meta.mode) == modes.end()) {
@@ -186,6 +241,7 @@ Result<AttachReport> accept_existing(const InstanceStatus& status, const policy:
   AttachReport report;
   report.hook = static_cast<anic_hook>(meta.hook);
   report.mode = static_cast<anic_mode>(meta.mode);
+  report.egress_hook = static_cast<anic_hook>(meta.egress_hook);
   report.already = true;
   return report;
 }
@@ -220,31 +276,95 @@ Result<std::optional<InstanceStatus>> existing_instance(const NetNs& netns, cons
   return std::nullopt;
 }
 
-/// Everything between "the directory is free" and the link's pin.
+bool hides_vlan_tags(const Interface& interface, const ModePlan& plan) {
+  return plan.modes.front() != ANIC_MODE_TC && read_offloads(interface.name).rx_vlan.value_or(false);
+}
+
+/// What the first mode that will be tried costs, and should be known before. Inside the namespace.
+Result<std::vector<std::string>> warnings(const Interface& interface, const ModePlan& plan) {
+  std::vector<std::string> found;
+  if (plan.modes.front() == ANIC_MODE_NATIVE && interface.driver == "veth") {
+    found.emplace_back(
+        "native XDP on a veth turns TSO off at its peer: one TCP stream was seen to fall from 14 to 4 "
+        "Gbit/s; "
+        "--mode skb and --mode tc keep it");
+  }
+  if (hides_vlan_tags(interface, plan))
+    found.emplace_back("VLAN receive offload is turned off, so that XDP sees tags; detach turns it on again");
+  return found;
+}
+
+/// XDP does not see a VLAN tag that the driver has taken off. Says so in meta, before it is done.
+Status turn_vlan_offload_off(const Object& object, const Interface& interface, const ModePlan& plan,
+                             anic_meta& meta) {
+  if (!hides_vlan_tags(interface, plan)) return {};
+  meta.vlan_offload_off = 1;
+  const Maps maps = ANIC_TRY(object.maps());
+  ANIC_TRY(maps.write(kMetaPin, 0, meta));
+  if (Status off = set_rx_vlan(interface.name, false); !off) {
+    meta.vlan_offload_off = 0;
+    ANIC_TRY(maps.write(kMetaPin, 0, meta));
+    Error error = off.error();
+    error.what =
+        fmt::format("attach anic_xdp to {}: XDP would not see VLAN tags: {}", interface.name, error.what);
+    error.hint = "--mode tc";
+    return fail(std::move(error));
+  }
+  return {};
+}
+
+Status pin_link(const Attachment& done, const PinDir& dir, const char* pin) {
+  if (done.link && bpf_obj_pin(done.link.get(), dir.pin(pin).c_str()) != 0)
+    return fail_errno(errno, "pin " + dir.pin(pin));
+  return {};
+}
+
+/// Inside the namespace: egress first, ingress last.
+Result<AttachReport> attach_programs(const Object& object, const Interface& interface, const ModePlan& plan,
+                                     const PinDir& dir, const AttachOptions& options) {
+  const Maps maps = ANIC_TRY(object.maps());
+  anic_meta meta{};
+  ANIC_TRY(maps.read(kMetaPin, 0, meta));
+  AttachReport report;
+  report.why = plan.why;
+  if (plan.modes.front() != ANIC_MODE_TC) ANIC_TRY(refuse_foreign_xdp(interface));
+  ANIC_TRY(turn_vlan_offload_off(object, interface, plan, meta));
+  // Said before it is made, so that whoever cleans up after a kill knows.
+  if (!ANIC_TRY(has_tcx(object, interface)))
+    meta.clsact_is_ours = ANIC_TRY(has_clsact(interface.ifindex)) ? 0 : 1;
+  ANIC_TRY(maps.write(kMetaPin, 0, meta));
+  const Attachment out = ANIC_TRY(attach_egress(object, interface));
+  meta.egress_hook = static_cast<__u8>(out.hook);
+  ANIC_TRY(maps.write(kMetaPin, 0, meta));
+  ANIC_TRY(pin_link(out, dir, kEgressPin));
+
+  const Attachment in = ANIC_TRY(attach(object, interface, plan));
+  report.hook = in.hook;
+  report.mode = in.mode;
+  report.egress_hook = out.hook;
+  report.notes.insert(report.notes.end(), in.notes.begin(), in.notes.end());
+  ANIC_TRY(check_required(options, report.hook, report.mode, interface.name));
+  meta.hook = static_cast<__u8>(report.hook);
+  meta.mode = static_cast<__u8>(report.mode);
+  ANIC_TRY(maps.write(kMetaPin, 0, meta));
+  ANIC_TRY(pin_link(in, dir, kLinkPin));
+  return report;
+}
+
+/// Everything after "the directory is free".
 Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interface& interface,
                            const policy::Policy& policy, const AttachOptions& options) {
   const ModePlan plan = plan_modes(options.mode, policy.needs_xsk());
+  policy::Tables tables = ANIC_TRY(tables_of(policy, {}));
   const Object object = ANIC_TRY(Object::load());
-  ANIC_TRY(object.fill(policy::compile(policy)));
-  anic_meta meta = make_meta(netns, interface, policy);
-  ANIC_TRY(object.write_meta(meta));
+  const Maps maps = ANIC_TRY(object.maps());
+  ANIC_TRY(install(maps, object.commit_fd(), std::move(tables)));
+  ANIC_TRY(maps.write(kMetaPin, 0, make_meta(netns, interface)));
   ANIC_TRY(make_pin_dir(dir));
-  ANIC_TRY(object.pin_maps(dir));
-
-  Attachment done = ANIC_TRY(netns.run([&] { return attach(object, interface, plan); }));
-  ANIC_TRY(check_required(options, done.hook, done.mode, interface.name));
-  meta.hook = static_cast<__u8>(done.hook);
-  meta.mode = static_cast<__u8>(done.mode);
-  ANIC_TRY(object.write_meta(meta));
-  if (done.link && bpf_obj_pin(done.link.get(), dir.pin(kLinkPin).c_str()) != 0) {
-    return fail_errno(errno, "pin " + dir.pin(kLinkPin));
-  }
-  AttachReport report;
-  report.hook = done.hook;
-  report.mode = done.mode;
-  report.why = plan.why;
-  report.notes = std::move(done.notes);
-  return report;
+  ANIC_TRY(object.pin(dir));
+  for (const std::string& warning : ANIC_TRY(netns.run([&] { return warnings(interface, plan); })))
+    options.warn(warning);
+  return netns.run([&] { return attach_programs(object, interface, plan, dir, options); });
 }
 
 }  // namespace
@@ -287,7 +407,9 @@ Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& if
   AttachForecast forecast;
   forecast.interface = ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
   forecast.plan = plan_modes(options.mode, policy.needs_xsk());
-  forecast.memory_bytes = Object::memory_bytes(possible_cpus());
+  forecast.warnings = ANIC_TRY(netns.run([&] { return warnings(forecast.interface, forecast.plan); }));
+  forecast.tables = ANIC_TRY(tables_of(policy, {}));
+  forecast.memory_bytes = memory_bytes(forecast.tables, possible_cpus());
   forecast.pins = PinDir{netns.inode(), forecast.interface.name}.path();
   if (const auto existing = ANIC_TRY(existing_instance(netns, forecast.interface))) {
     const AttachReport report = ANIC_TRY(accept_existing(*existing, policy, options));
@@ -341,6 +463,9 @@ std::optional<InstanceStatus> inspect_instance(const PinDir& dir) {
     return status;
   }
   status.netns = NetNs::find(dir.netns_inode, meta->netns_cookie);
+  if (const auto maps = Maps::pinned(dir)) {
+    if (const auto in_force = read_in_force(*maps)) status.in_force = *in_force;
+  }
   judge(status);
   return status;
 }
@@ -356,37 +481,6 @@ std::optional<InstanceStatus> find_instance(const NetNs& netns, const std::strin
   if (by_name && by_name->health == Health::Attached)
     return std::nullopt;  // to an interface that was renamed
   return by_name;
-}
-
-Result<Stats> read_stats(const InstanceStatus& status) {
-  const PinDir& dir = status.dir;
-  if (status.health == Health::OtherAbi || status.health == Health::Incomplete) {
-    return fail(Exit::Failed, fmt::format("read the counters of {}: {}", status.ifname, status.problem));
-  }
-  const UniqueFd counters = ANIC_TRY(open_pin(dir, kCountersPin));
-  std::vector<anic_counters> per_cpu(possible_cpus());
-  const std::uint32_t zero = 0;
-  if (bpf_map_lookup_elem(counters.get(), &zero, per_cpu.data()) != 0)
-    return fail_errno(errno, "read " + dir.pin(kCountersPin));
-  Stats stats;
-  const auto add = [](anic_count& sum, const anic_count& part) {
-    sum.packets += part.packets;
-    sum.bytes += part.bytes;
-  };
-  for (const anic_counters& cpu : per_cpu) {
-    for (std::size_t i = 0; i < ANIC_REASON__MAX; ++i) add(stats.total.by_reason[i], cpu.by_reason[i]);
-    for (std::size_t i = 0; i < ANIC_CLASS__MAX; ++i) add(stats.total.by_class[i], cpu.by_class[i]);
-    for (std::size_t i = 0; i < ANIC_SERVICES_MAX; ++i) add(stats.total.by_service[i], cpu.by_service[i]);
-  }
-  const UniqueFd services = ANIC_TRY(open_pin(dir, "anic_services"));
-  for (std::uint32_t id = 1; id < ANIC_SERVICES_MAX; ++id) {
-    anic_service service{};
-    if (bpf_map_lookup_elem(services.get(), &id, &service) != 0)
-      return fail_errno(errno, "read " + dir.pin("anic_services"));
-    if (service.name[0] == '\0') break;
-    stats.services.push_back(service);
-  }
-  return stats;
 }
 
 Result<UniqueFd> open_xsks(const NetNs& netns, const std::string& ifname) {

@@ -4,21 +4,22 @@
 /// An instance: agentnic on one interface. Its state is in pinned maps, so these are verbs, not objects;
 /// each opens what it needs, and may be killed at any step.
 ///
-/// Attaching pins the maps first and the link last: the link's pin, or under libxdp's dispatcher the
-/// program's place in it, is the moment from which the instance exists. Whatever stops earlier leaves pins
-/// without a link, which the next attach or detach removes, and a link without a pin, which goes with its
-/// process.
+/// Attaching pins the maps first, with the policy in force, then the egress program, and the ingress program
+/// last: the pin of its link, or its place in libxdp's dispatcher or in clsact, is the moment from which the
+/// instance exists. Whatever stops earlier leaves pins and perhaps an egress program, which the next attach
+/// or detach removes.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "abi/meta.h"
-#include "abi/stats.h"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "kern/bpffs.hpp"
+#include "kern/generation.hpp"
 #include "kern/hook.hpp"
 #include "kern/netns.hpp"
 #include "policy/model.hpp"
@@ -31,11 +32,14 @@ inline constexpr const char* kRequireWords[] = {"native", "skb", "tc", "dispatch
 struct AttachOptions {
   ModeRequest mode = ModeRequest::Auto;
   std::vector<std::string> require;
+  /// Called, before anything is changed, with what the user should know of what will be.
+  std::function<void(const std::string&)> warn = [](const std::string&) {};
 };
 
 struct AttachReport {
   anic_hook hook = ANIC_HOOK_NONE;
   anic_mode mode = ANIC_MODE_NONE;
+  anic_hook egress_hook = ANIC_HOOK_NONE;
   bool already = false;  ///< it was attached with this policy; nothing changed
   std::string why;       ///< why this mode was tried first
   std::vector<std::string> notes;
@@ -49,6 +53,8 @@ Result<AttachReport> attach_instance(const NetNs& netns, const std::string& ifna
 struct AttachForecast {
   Interface interface;
   ModePlan plan;
+  std::vector<std::string> warnings;
+  policy::Tables tables;  ///< that would be installed
   std::uint64_t memory_bytes = 0;
   std::string pins;
   bool already = false;  ///< it is attached with this policy; nothing would change
@@ -70,6 +76,7 @@ struct InstanceStatus {
   Health health = Health::Incomplete;
   std::string problem;        ///< what is wrong and what to do, unless Attached
   anic_meta meta{};           ///< zero when it could not be read
+  InForce in_force;           ///< generation 0 when it could not be read
   std::string ifname;         ///< as it is called now
   std::uint32_t ifindex = 0;  ///< 0 once the interface is gone
   std::uint32_t prog_id = 0;
@@ -84,12 +91,6 @@ std::optional<InstanceStatus> find_instance(const NetNs& netns, const std::strin
 
 /// True when something was there. Works on what is broken, half-made, or of another version.
 Result<bool> detach_instance(const PinDir& dir);
-
-struct Stats {
-  anic_counters total{};               ///< summed over CPUs
-  std::vector<anic_service> services;  ///< [i] has id i + 1
-};
-Result<Stats> read_stats(const InstanceStatus& status);
 
 /// The pinned XSKMAP, for whoever will own a queue. Open it before entering the namespace.
 Result<UniqueFd> open_xsks(const NetNs& netns, const std::string& ifname);

@@ -78,6 +78,21 @@ Offloads read_offloads(const std::string& name) {
           .rx_vlan = flag_state(name, ETH_FLAG_RXVLAN)};
 }
 
+Status set_rx_vlan(const std::string& name, bool on) {
+  ethtool_value value{};
+  value.cmd = ETHTOOL_GFLAGS;
+  bool done = ethtool(name, value);
+  value.cmd = ETHTOOL_SFLAGS;
+  value.data = on ? value.data | ETH_FLAG_RXVLAN : value.data & ~std::uint32_t{ETH_FLAG_RXVLAN};
+  done = done && ethtool(name, value) && flag_state(name, ETH_FLAG_RXVLAN) == on;
+  if (!done) {
+    return fail(Exit::Unsupported,
+                fmt::format("turn VLAN receive offload of {} {}: its driver does not let it be", name,
+                            on ? "on" : "off"));
+  }
+  return {};
+}
+
 Result<XdpProgram> attached_xdp(std::uint32_t ifindex) {
   LIBBPF_OPTS(bpf_xdp_query_opts, query);
   if (const int code = bpf_xdp_query(static_cast<int>(ifindex), 0, &query); code != 0) {

@@ -42,4 +42,7 @@ struct XdpProgram {
 };
 Result<XdpProgram> attached_xdp(std::uint32_t ifindex);
 
+/// Turns VLAN receive offload on or off. Unsupported where the driver does not let it be.
+Status set_rx_vlan(const std::string& name, bool on);
+
 }  // namespace agentnic::kern

@@ -3,23 +3,62 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/random.h>
 
 #include <instance.skel.h>
 #include <cerrno>
-#include <span>
+#include <string_view>
 
-#include "abi/flow.h"
-#include "abi/stats.h"
+#include "abi/policy.h"
 #include "kern/libbpf_log.hpp"
 
 namespace agentnic::kern {
 namespace {
 
-template <typename Value>
-Status write_entry(const bpf_map* map, std::uint32_t index, const Value& value) {
-  if (bpf_map_update_elem(bpf_map__fd(map), &index, &value, BPF_ANY) != 0) {
-    return fail_errno(errno, fmt::format("write entry {} of map {}", index, bpf_map__name(map)));
+using BpfObject = std::unique_ptr<bpf_object, void (*)(bpf_object*)>;
+
+Status load_skeleton(instance_bpf* skeleton) {
+  const int code = instance_bpf::load(skeleton);
+  if (code == 0) return {};
+  const std::string said = take_libbpf_warning();
+  return fail_errno(code, "load the BPF object",
+                    code == -EPERM
+                        ? "run as root, or with CAP_BPF and CAP_NET_ADMIN"
+                        : fmt::format("-v shows the verifier's log; the last warning was: {}", said));
+}
+
+/// Draws the keys of the flow cache's hash; then userspace can write neither them nor lanes any more.
+Status seal(const Maps& maps) {
+  anic_state state{};
+  if (::getrandom(&state, sizeof(state), 0) != static_cast<ssize_t>(sizeof(state)))
+    return fail_errno(errno, "draw random keys");
+  state.word = 0;
+  state.hash_factor |= 1;
+  ANIC_TRY(maps.write("anic_state", 0, state));
+  for (const char* name : {"anic_state", "anic_lanes"}) {
+    if (bpf_map_freeze(maps.fd(name)) != 0) return fail_errno(errno, fmt::format("freeze map {}", name));
+  }
+  return {};
+}
+
+/// What keeps an existing map from being the object's, or nothing.
+std::string misfit(const bpf_map* wanted, int there_fd) {
+  const char* name = bpf_map__name(wanted);
+  bpf_map_info there{};
+  std::uint32_t size = sizeof(there);
+  if (bpf_map_get_info_by_fd(there_fd, &there, &size) != 0) return fmt::format("map {} is not pinned", name);
+  const auto differs = [&](const char* what, std::uint64_t old_value, std::uint64_t new_value) {
+    return old_value == new_value
+               ? std::string()
+               : fmt::format("map {} has {} {}, the new programs need {}", name, what, old_value, new_value);
+  };
+  for (const std::string& found : {differs("type", there.type, bpf_map__type(wanted)),
+                                   differs("key size", there.key_size, bpf_map__key_size(wanted)),
+                                   differs("value size", there.value_size, bpf_map__value_size(wanted)),
+                                   differs("max entries", there.max_entries, bpf_map__max_entries(wanted))}) {
+    if (!found.empty()) return found;
   }
   return {};
 }
@@ -32,48 +71,60 @@ Result<Object> Object::load() {
   Object object;
   object.skeleton_.reset(instance_bpf::open());
   if (!object.skeleton_) return fail_errno(errno, "open the BPF object");
-  if (const int code = instance_bpf::load(object.skeleton_.get()); code != 0) {
-    const std::string said = take_libbpf_warning();
-    return fail_errno(code, "load the BPF object",
-                      code == -EPERM
-                          ? "run as root, or with CAP_BPF and CAP_NET_ADMIN"
-                          : fmt::format("-v shows the verifier's log; the last warning was: {}", said));
+  bpf_map__set_max_entries(object.skeleton_->maps.anic_counters, possible_cpus());
+  ANIC_TRY(load_skeleton(object.skeleton_.get()));
+  const Maps maps = ANIC_TRY(object.maps());
+  ANIC_TRY(seal(maps));
+  return object;
+}
+
+Result<Object> Object::load_over(const Maps& maps) {
+  Object object;
+  object.skeleton_.reset(instance_bpf::open());
+  if (!object.skeleton_) return fail_errno(errno, "open the BPF object");
+  bpf_map__set_max_entries(object.skeleton_->maps.anic_counters, possible_cpus());
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object.skeleton_->obj) {
+    const int there = maps.fd(bpf_map__name(map));
+    if (const std::string why = misfit(map, there); !why.empty())
+      return fail(Exit::Unsupported, why, "detach, and attach again; counters and flows begin anew");
+    if (const int code = bpf_map__reuse_fd(map, there); code != 0)
+      return fail_errno(code, fmt::format("use the pinned map {}", bpf_map__name(map)));
   }
+  ANIC_TRY(load_skeleton(object.skeleton_.get()));
   return object;
 }
 
 int Object::xdp_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_xdp); }
-int Object::tc_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc); }
-int Object::counters_fd() const noexcept { return bpf_map__fd(skeleton_->maps.anic_counters); }
-int Object::xsks_fd() const noexcept { return bpf_map__fd(skeleton_->maps.anic_xsks); }
+int Object::tc_in_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc_in); }
+int Object::tc_out_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc_out); }
+int Object::commit_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_commit); }
 
-Status Object::fill(const policy::Tables& tables) const {
-  for (const auto& [index, entry] : tables.ports)
-    ANIC_TRY(write_entry(skeleton_->maps.anic_ports, index, entry));
-  for (std::uint32_t id = 1; const anic_service& service : tables.services) {
-    ANIC_TRY(write_entry(skeleton_->maps.anic_services, id++, service));
-  }
-  return {};
-}
-
-Status Object::write_meta(const anic_meta& meta) const {
-  return write_entry(skeleton_->maps.anic_meta, 0, meta);
-}
-
-Status Object::pin_maps(const PinDir& dir) const {
+Result<Maps> Object::maps() const {
+  Maps maps;
   const bpf_map* map = nullptr;
   bpf_object__for_each_map(map, skeleton_->obj) {
-    const std::string path = dir.pin(bpf_map__name(map));
-    if (bpf_obj_pin(bpf_map__fd(map), path.c_str()) != 0) return fail_errno(errno, "pin " + path);
+    UniqueFd copy(::fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 0));
+    if (!copy) return fail_errno(errno, fmt::format("hold map {}", bpf_map__name(map)));
+    maps.add(bpf_map__name(map), std::move(copy));
   }
-  return {};
+  return maps;
 }
 
-Result<std::unique_ptr<bpf_object, void (*)(bpf_object*)>> Object::open_for_dispatcher() const {
+Status Object::pin(const PinDir& dir) const {
+  const auto pin_as = [&](int fd, const char* name) -> Status {
+    if (bpf_obj_pin(fd, dir.pin(name).c_str()) != 0) return fail_errno(errno, "pin " + dir.pin(name));
+    return {};
+  };
+  const bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton_->obj) ANIC_TRY(pin_as(bpf_map__fd(map), bpf_map__name(map)));
+  return pin_as(commit_fd(), kCommitPin);
+}
+
+Result<BpfObject> Object::open_for_dispatcher() const {
   std::size_t size = 0;
   const void* elf = instance_bpf::elf_bytes(&size);
-  std::unique_ptr<bpf_object, void (*)(bpf_object*)> copy(bpf_object__open_mem(elf, size, nullptr),
-                                                          bpf_object__close);
+  BpfObject copy(bpf_object__open_mem(elf, size, nullptr), bpf_object__close);
   if (!copy) return fail_errno(errno, "open the BPF object for the dispatcher");
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, copy.get()) {
@@ -87,16 +138,6 @@ Result<std::unique_ptr<bpf_object, void (*)(bpf_object*)>> Object::open_for_disp
     bpf_program__set_autoload(program, std::string_view(bpf_program__name(program)) == "anic_xdp");
   }
   return copy;
-}
-
-std::uint64_t Object::memory_bytes(unsigned cpus) {
-  return std::uint64_t{2} * ANIC_PORTS * sizeof(anic_port) + ANIC_SERVICES_MAX * sizeof(anic_service) +
-         ANIC_QUEUES_MAX * sizeof(void*) + sizeof(anic_meta) + std::uint64_t{cpus} * sizeof(anic_counters);
-}
-
-unsigned possible_cpus() {
-  const int count = libbpf_num_possible_cpus();
-  return count > 0 ? static_cast<unsigned>(count) : 1;
 }
 
 }  // namespace agentnic::kern

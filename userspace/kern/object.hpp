@@ -3,13 +3,11 @@
 
 /// The instance object: the programs and maps of one interface, loaded into the kernel.
 
-#include <cstdint>
 #include <memory>
 
-#include "abi/meta.h"
 #include "base/result.hpp"
 #include "kern/bpffs.hpp"
-#include "policy/compile.hpp"
+#include "kern/maps.hpp"
 
 struct bpf_object;
 struct instance_bpf;
@@ -20,26 +18,27 @@ namespace agentnic::kern {
 /// Descriptors are borrowed.
 class Object final {
  public:
+  /// With maps of its own, empty, and the keys of its flow cache drawn.
   static Result<Object> load();
 
+  /// The programs alone, over maps that exist. Unsupported, with the map's name, where a map has another
+  /// shape.
+  static Result<Object> load_over(const Maps& maps);
+
   [[nodiscard]] int xdp_fd() const noexcept;
-  [[nodiscard]] int tc_fd() const noexcept;
-  [[nodiscard]] int counters_fd() const noexcept;
-  [[nodiscard]] int xsks_fd() const noexcept;
+  [[nodiscard]] int tc_in_fd() const noexcept;
+  [[nodiscard]] int tc_out_fd() const noexcept;
+  [[nodiscard]] int commit_fd() const noexcept;
 
-  /// Writes the policy's entries into maps that are still empty.
-  [[nodiscard]] Status fill(const policy::Tables& tables) const;
-  [[nodiscard]] Status write_meta(const anic_meta& meta) const;
+  /// Descriptors of its own of all maps.
+  [[nodiscard]] Result<Maps> maps() const;
 
-  /// Pins every map under its name in a directory that is empty.
-  [[nodiscard]] Status pin_maps(const PinDir& dir) const;
+  /// Pins every map under its name in a directory that is empty, and anic_commit as kCommitPin.
+  [[nodiscard]] Status pin(const PinDir& dir) const;
 
   /// A second, not yet loaded copy of the object that shares these maps and in which only anic_xdp will
   /// be loaded: what libxdp's dispatcher needs, since it changes the program's type before the load.
   [[nodiscard]] Result<std::unique_ptr<bpf_object, void (*)(bpf_object*)>> open_for_dispatcher() const;
-
-  /// Bytes of kernel memory that the maps take with `cpus` possible CPUs.
-  static std::uint64_t memory_bytes(unsigned cpus);
 
  private:
   struct Destroy {
@@ -47,8 +46,5 @@ class Object final {
   };
   std::unique_ptr<instance_bpf, Destroy> skeleton_;
 };
-
-/// Possible CPUs, which is how many copies a per-CPU map has.
-unsigned possible_cpus();
 
 }  // namespace agentnic::kern

@@ -2,8 +2,14 @@
 #include "kern/test_run.hpp"
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <cerrno>
+
+#include "kern/libbpf_log.hpp"
 
 namespace agentnic::kern {
 namespace {
@@ -41,6 +47,33 @@ Result<UniqueFd> load_noop_xdp() {
   if (!fd)
     return fail_errno(errno, "load a no-op XDP program", "run as root, or with CAP_BPF and CAP_NET_ADMIN");
   return fd;
+}
+
+Result<PeerProgram> PeerProgram::load(const std::string& file) {
+  constexpr const char* kFolders[] = {"/usr/lib/x86_64-linux-gnu/bpf", "/usr/lib/aarch64-linux-gnu/bpf",
+                                      "/usr/lib/bpf", "/usr/lib64/bpf"};
+  for (const char* folder : kFolders) {
+    const std::string path = fmt::format("{}/{}", folder, file);
+    if (::access(path.c_str(), R_OK) != 0) continue;
+    PeerProgram peer;
+    peer.object_ = {bpf_object__open_file(path.c_str(), nullptr), bpf_object__close};
+    if (!peer.object_) return fail_errno(errno, "open " + path, take_libbpf_warning());
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, peer.object_.get())
+        bpf_program__set_type(program, BPF_PROG_TYPE_XDP);
+    if (const int code = bpf_object__load(peer.object_.get()); code != 0)
+      return fail_errno(code, "load " + path, take_libbpf_warning());
+    take_libbpf_warning();
+    return peer;
+  }
+  return fail(Exit::BadInput,
+              fmt::format("find {}, which comes with xdp-tools: it is in none of {}", file,
+                          fmt::join(kFolders, ", ")),
+              "make deps");
+}
+
+int PeerProgram::fd() const noexcept {
+  return bpf_program__fd(bpf_object__next_program(object_.get(), nullptr));
 }
 
 }  // namespace agentnic::kern

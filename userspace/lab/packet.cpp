@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lab/packet.hpp"
 
+#include <arpa/inet.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -8,6 +9,7 @@
 #include <linux/udp.h>
 #include <netinet/in.h>
 
+#include <cassert>
 #include <cstring>
 
 #include "base/checksum.hpp"
@@ -96,6 +98,48 @@ PacketBuilder& PacketBuilder::ipv6(std::uint8_t next_header) {
   return *this;
 }
 
+void PacketBuilder::put_address(const char* text, std::size_t index) {
+  std::byte* at = frame_.data() + ip_at_ + (is_v6_ ? offsetof(ipv6hdr, saddr) : offsetof(iphdr, saddr));
+  [[maybe_unused]] const int understood = inet_pton(
+      is_v6_ ? AF_INET6 : AF_INET, text, at + index * (is_v6_ ? sizeof(in6_addr) : sizeof(in_addr)));
+  assert(understood == 1);
+}
+
+PacketBuilder& PacketBuilder::from(const char* address) {
+  put_address(address, 0);
+  return *this;
+}
+
+PacketBuilder& PacketBuilder::to(const char* address) {
+  put_address(address, 1);
+  return *this;
+}
+
+PacketBuilder& PacketBuilder::dscp(std::uint8_t value, std::uint8_t ecn) {
+  const unsigned both = value << 2U | ecn;
+  if (is_v6_) {
+    put16(frame_.data() + ip_at_, static_cast<std::uint16_t>(6U << 12U | both << 4U));
+  } else {
+    frame_[ip_at_ + offsetof(iphdr, tos)] = static_cast<std::byte>(both);
+  }
+  return *this;
+}
+
+PacketBuilder& PacketBuilder::extension(std::uint8_t type, std::size_t bytes, std::uint8_t next_header) {
+  carry(type);
+  std::byte* at = grow(bytes);
+  at[0] = static_cast<std::byte>(next_header);
+  at[1] = static_cast<std::byte>(type == IPPROTO_AH ? bytes / 4 - 2 : bytes / 8 - 1);
+  protocol_at_ = next_header == 0 ? l4_at_ : 0;
+  return *this;
+}
+
+PacketBuilder& PacketBuilder::fragment(std::uint16_t field) {
+  extension(IPPROTO_FRAGMENT);
+  put16(frame_.data() + l4_at_ + 2, field);
+  return *this;
+}
+
 PacketBuilder& PacketBuilder::arp() {
   announce(ETH_P_ARP);
   grow(kArpBytes);
@@ -148,12 +192,13 @@ Frame PacketBuilder::build() const {
   }
   if (l4_ != IPPROTO_UDP) return frame;
   std::byte* udp = frame.data() + l4_at_;
-  put16(udp + offsetof(udphdr, len), static_cast<std::uint16_t>(ip_payload));
+  const std::size_t udp_bytes = frame.size() - l4_at_;
+  put16(udp + offsetof(udphdr, len), static_cast<std::uint16_t>(udp_bytes));
   const std::byte* addresses = ip + (is_v6_ ? offsetof(ipv6hdr, saddr) : offsetof(iphdr, saddr));
   std::uint64_t sum = checksum_add(addresses, is_v6_ ? sizeof(kIpv6) : sizeof(kIpv4), 0);
-  sum += htons(static_cast<std::uint16_t>(ip_payload));
+  sum += htons(static_cast<std::uint16_t>(udp_bytes));
   sum += htons(IPPROTO_UDP);
-  const auto check = static_cast<std::uint16_t>(~checksum_fold(checksum_add(udp, ip_payload, sum)));
+  const auto check = static_cast<std::uint16_t>(~checksum_fold(checksum_add(udp, udp_bytes, sum)));
   put(udp + offsetof(udphdr, check), check == 0 ? std::uint16_t{0xffff} : check);
   return frame;
 }

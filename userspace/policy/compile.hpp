@@ -4,23 +4,56 @@
 /// Policy to table entries. Pure.
 
 #include <cstdint>
-#include <utility>
+#include <functional>
+#include <map>
+#include <string>
 #include <vector>
 
-#include "abi/flow.h"
+#include "abi/lane.h"
+#include "abi/policy.h"
+#include "base/result.hpp"
 #include "policy/model.hpp"
+#include "policy/order.hpp"
 
 namespace agentnic::policy {
 
-/// What the maps of one instance will hold.
-struct Tables {
-  std::vector<std::pair<std::uint32_t, anic_port>> ports;  ///< index in anic_ports, entry
-  std::vector<anic_service> services;                      ///< [i] has id i + 1
+/// Names to ids. Kept from generation to generation: who keeps its name keeps its id, and with it its
+/// counters.
+struct Ids {
+  std::map<std::string, std::uint16_t, std::less<>> tenants;
+  std::map<std::string, std::uint16_t, std::less<>> services;
+
+  friend bool operator==(const Ids&, const Ids&) = default;
 };
 
-Tables compile(const Policy& policy);
+/// Ids for `policy`: those of `previous` where the name is the same, else the lowest that neither uses. Fails
+/// when they run out although the policy fits: ids of what is to go are free only once it has gone.
+Result<Ids> assign_ids(const Policy& policy, const Ids& previous);
 
-/// The index of a destination port in anic_ports.
+/// What the maps will hold in one slot. Senders by cgroup are still paths: whoever knows the kernel resolves
+/// them.
+struct Tables {
+  anic_policy policy{};                            ///< committed_at_ns is 0
+  std::vector<anic_tenant> tenants;                ///< ANIC_TENANTS_MAX, by id
+  std::vector<anic_service> services;              ///< by id, up to the highest in use
+  std::map<std::uint32_t, anic_port> ports;        ///< by port_index()
+  std::map<anic_owned_port, std::uint32_t> owned;  ///< service ids
+  std::map<anic_prefix, std::uint32_t> remotes;    ///< tenant ids, as in the next three
+  std::map<anic_prefix, std::uint32_t> locals;
+  std::map<anic_sender, std::uint32_t> senders;  ///< marks
+  std::map<std::string, std::uint32_t> cgroups;  ///< by path below the cgroup2 root
+  std::vector<anic_lane> lanes;                  ///< by lane_index()
+
+  friend bool operator==(const Tables&, const Tables&) = default;
+};
+
+/// `ids` has every name of `policy`.
+Tables compile(const Policy& policy, const Ids& ids);
+
+/// The index of a port in anic_ports.
 std::uint32_t port_index(std::uint8_t protocol, std::uint16_t port);
+
+/// The index of a lane in Tables::lanes.
+std::size_t lane_index(anic_profile profile, std::uint32_t tenant, std::uint32_t cls);
 
 }  // namespace agentnic::policy

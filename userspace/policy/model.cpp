@@ -8,9 +8,9 @@
 namespace agentnic::policy {
 namespace {
 
-constexpr std::array<std::string_view, ANIC_CLASS__MAX> kClassNames = {"?",   "control",   "default",
-                                                                       "rpc", "retrieval", "bulk"};
+constexpr ByClass<std::string_view> kClassNames = {"?", "control", "default", "rpc", "retrieval", "bulk"};
 constexpr std::array<std::string_view, ANIC_PATH__MAX> kPathNames = {"?", "kernel", "xsk"};
+constexpr std::array<std::string_view, ANIC_ROLE__MAX> kRoleNames = {"?", "server", "client", "both"};
 
 }  // namespace
 
@@ -18,9 +18,23 @@ bool Policy::needs_xsk() const {
   return std::ranges::any_of(services, [](const Service& service) { return service.path == ANIC_PATH_XSK; });
 }
 
+Terms Policy::terms(const Tenant* tenant, anic_class cls) const {
+  Terms terms;
+  const auto state = [&terms](const StatedTerms& stated) {
+    terms.slo_ns = stated.slo_ns.value_or(terms.slo_ns);
+    terms.floor_percent = stated.floor_percent.value_or(terms.floor_percent);
+    terms.weight = stated.weight.value_or(terms.weight);
+  };
+  state(classes[cls]);
+  if (tenant != nullptr) state(tenant->classes[cls]);
+  return terms;
+}
+
 std::string_view class_name(std::uint8_t cls) { return kClassNames[cls < ANIC_CLASS__MAX ? cls : 0]; }
 
 std::string_view path_name(std::uint8_t path) { return kPathNames[path < ANIC_PATH__MAX ? path : 0]; }
+
+std::string_view role_name(std::uint8_t role) { return kRoleNames[role < ANIC_ROLE__MAX ? role : 0]; }
 
 std::string_view protocol_name(std::uint8_t protocol) {
   if (protocol == IPPROTO_UDP) return "udp";

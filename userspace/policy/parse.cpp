@@ -2,40 +2,31 @@
 #include "policy/parse.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <netinet/in.h>
 #include <sodium.h>
 
 #include <algorithm>
 #include <array>
-#include <nlohmann/json.hpp>
-#include <optional>
-#include <set>
-#include <span>
+#include <functional>
+#include <limits>
 #include <utility>
-#include <vector>
 
 #include "abi/flow.h"
+#include "abi/lane.h"
 #include "base/file.hpp"
+#include "policy/json_reader.hpp"
+#include "policy/prefix.hpp"
+#include "policy/text.hpp"
+#include "policy/units.hpp"
+#include "policy/validate.hpp"
 
 namespace agentnic::policy {
 namespace {
 
-using Json = nlohmann::json;
-using Pointer = Json::json_pointer;
+template <std::size_t N>
+using Words = std::array<std::string_view, N>;
 
-constexpr std::array<std::string_view, 4> kClassWords = {"default", "rpc", "retrieval", "bulk"};
-
-/// A fault in the document: thrown where it is found, caught in parse(), nowhere else.
-struct Fault {
-  std::string where;  ///< JSON pointer
-  std::string reason;
-  std::string hint;
-};
-
-std::string json_text(std::string_view text) {
-  return Json(text).dump(-1, ' ', true, Json::error_handler_t::replace);
-}
+constexpr Words<4> kClassWords = {"default", "rpc", "retrieval", "bulk"};  // in the order of kClasses
 
 /// A JSON pointer for a message: control characters in keys stay out of terminals.
 std::string printable(const std::string& where) {
@@ -43,230 +34,212 @@ std::string printable(const std::string& where) {
   return where.empty() ? "/" : text.substr(1, text.size() - 2);
 }
 
-/// Watches the parser for what nlohmann::json lets pass: a key that stands twice, and nesting without end.
-class Watcher {
- public:
-  bool operator()(int depth, Json::parse_event_t event, Json& value) {
-    using Event = Json::parse_event_t;
-    if (fault_) return false;
-    switch (event) {
-      case Event::object_start:
-      case Event::array_start:
-        if (depth >= kMaxDepth) {
-          fault_ = Fault{where(), fmt::format("nested more than {} levels deep", kMaxDepth), ""};
-          return false;
-        }
-        frames_.push_back({event == Event::array_start, 0, {}, {}});
-        break;
-      case Event::key:
-        frames_.back().key = value.get<std::string>();
-        if (!frames_.back().keys.insert(frames_.back().key).second) {
-          fault_ = Fault{where(), "this key stands twice", "keep one of them"};
-        }
-        break;
-      case Event::object_end:
-      case Event::array_end:
-        frames_.pop_back();
-        next();
-        break;
-      case Event::value:
-        next();
-        break;
-    }
-    return true;
-  }
+anic_class read_class(const ObjectReader& object, const char* key) {
+  return kClasses[object.one_of(key, kClassWords)];
+}
 
-  [[nodiscard]] const std::optional<Fault>& fault() const { return fault_; }
+std::uint16_t read_weight(const ObjectReader& object, const char* key) {
+  return static_cast<std::uint16_t>(object.integer(key, 1, ANIC_WEIGHT_MAX));
+}
 
- private:
-  struct Frame {
-    bool is_array;
-    std::size_t index;
-    std::string key;
-    std::set<std::string> keys;
-  };
-
-  void next() {
-    if (!frames_.empty() && frames_.back().is_array) ++frames_.back().index;
-  }
-
-  [[nodiscard]] std::string where() const {
-    Pointer pointer;
-    for (const Frame& frame : frames_) {
-      if (frame.is_array) {
-        pointer /= frame.index;
-      } else if (!frame.key.empty()) {
-        pointer /= frame.key;
-      }
-    }
-    return pointer.to_string();
-  }
-
-  std::vector<Frame> frames_;
-  std::optional<Fault> fault_;
-};
-
-/// One JSON object whose keys are taken one by one; what is left at the end is unknown.
-class ObjectReader {
- public:
-  ObjectReader(const Json& json, Pointer at, std::span<const std::string_view> known)
-      : json_(json), at_(std::move(at)) {
-    if (!json.is_object())
-      throw Fault{at_.to_string(), fmt::format("an object belongs here, not {}", json.type_name()), ""};
-    for (const auto& [key, value] : json.items()) {
-      if (std::ranges::find(known, key) == known.end()) {
-        throw Fault{(at_ / key).to_string(), "unknown key",
-                    fmt::format("known here: {}", fmt::join(known, ", "))};
-      }
-    }
-  }
-
-  [[nodiscard]] Pointer at(const char* key) const { return at_ / key; }
-
-  const Json& need(const char* key) const {
-    const auto found = json_.find(key);
-    if (found == json_.end())
-      throw Fault{at_.to_string(), fmt::format("the key {} is missing", json_text(key)), ""};
-    return *found;
-  }
-
-  std::string text(const char* key) const {
-    const Json& value = need(key);
-    if (!value.is_string())
-      throw Fault{at(key).to_string(), fmt::format("a string belongs here, not {}", value.type_name()), ""};
-    return value.get<std::string>();
-  }
-
-  std::int64_t integer(const char* key, std::int64_t low, std::int64_t high) const {
-    const Json& value = need(key);
-    const bool fits = value.is_number_unsigned()
-                          ? value.get<std::uint64_t>() <= static_cast<std::uint64_t>(high)
-                          : value.is_number_integer();
-    if (!fits || value.get<std::int64_t>() < low || value.get<std::int64_t>() > high) {
-      throw Fault{at(key).to_string(),
-                  fmt::format("{} is not a whole number from {} to {}", value.dump(), low, high), ""};
-    }
-    return value.get<std::int64_t>();
-  }
-
-  std::string name(const char* key) const {
-    const std::string value = text(key);
-    const auto good = [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
-    };
-    if (value.empty() || value.size() >= ANIC_NAME_LEN || !std::ranges::all_of(value, good)) {
-      throw Fault{at(key).to_string(), fmt::format("{} is not a name", json_text(value)),
-                  fmt::format("1 to {} of a-z 0-9 - _ .", ANIC_NAME_LEN - 1)};
-    }
-    return value;
-  }
-
-  /// The word at `key`, which must be one of `words`.
-  std::string one_of(const char* key, std::span<const std::string_view> words) const {
-    const std::string value = text(key);
-    if (std::ranges::find(words, value) == words.end()) {
-      throw Fault{at(key).to_string(), fmt::format("{} is not known here", json_text(value)),
-                  fmt::format("one of: {}", fmt::join(words, ", "))};
-    }
-    return value;
-  }
-
-  const Json& list(const char* key) const {
-    const Json& value = need(key);
-    if (!value.is_array())
-      throw Fault{at(key).to_string(), fmt::format("an array belongs here, not {}", value.type_name()), ""};
-    return value;
-  }
-
- private:
-  const Json& json_;
-  Pointer at_;
-};
+anic_role read_role(const ObjectReader& object) {
+  constexpr Words<3> kWords = {"server", "client", "both"};
+  if (!object.has("role")) return ANIC_ROLE_SERVER;
+  return static_cast<anic_role>(ANIC_ROLE_SERVER + object.one_of("role", kWords));
+}
 
 std::uint8_t read_protocol(const ObjectReader& object) {
-  constexpr std::array<std::string_view, 2> kWords = {"udp", "tcp"};
-  return object.one_of("protocol", kWords) == "udp" ? IPPROTO_UDP : IPPROTO_TCP;
+  constexpr Words<2> kWords = {"udp", "tcp"};
+  return object.one_of("protocol", kWords) == 0 ? IPPROTO_UDP : IPPROTO_TCP;
 }
 
 std::uint16_t read_port(const ObjectReader& object) {
   return static_cast<std::uint16_t>(object.integer("port", 1, ANIC_PORTS - 1));
 }
 
+StatedTerms read_terms(const Json& json, const Pointer& at) {
+  constexpr Words<3> kKeys = {"slo", "floor", "weight"};
+  const ObjectReader object(json, at, kKeys);
+  StatedTerms terms;
+  if (object.has("slo")) terms.slo_ns = parsed_at(object.need("slo"), object.at("slo"), parse_duration);
+  if (object.has("floor")) terms.floor_percent = static_cast<std::uint16_t>(object.integer("floor", 0, 100));
+  if (object.has("weight")) terms.weight = read_weight(object, "weight");
+  return terms;
+}
+
+ByClass<StatedTerms> read_classes(const ObjectReader& parent) {
+  ByClass<StatedTerms> classes;
+  if (!parent.has("classes")) return classes;
+  const ObjectReader object(parent.need("classes"), parent.at("classes"), kClassWords);
+  for (std::size_t i = 0; i < kClasses.size(); ++i) {
+    const char* key = kClassWords[i].data();
+    if (object.has(key)) classes[kClasses[i]] = read_terms(object.need(key), object.at(key));
+  }
+  return classes;
+}
+
+Budget read_budget(const Json& json, const Pointer& at) {
+  constexpr Words<4> kKeys = {"minimum", "ceiling", "bulk", "weight"};
+  const ObjectReader object(json, at, kKeys);
+  const auto rate = [&](const char* key) {
+    return object.has(key) ? parsed_at(object.need(key), object.at(key), parse_rate) : 0;
+  };
+  Budget budget{.minimum_bps = rate("minimum"), .ceiling_bps = rate("ceiling"), .bulk_bps = rate("bulk")};
+  if (object.has("weight")) budget.weight = read_weight(object, "weight");
+  return budget;
+}
+
+/// A path below the cgroup2 root, spelt in one way only.
+Result<std::string> parse_cgroup(std::string_view text) {
+  constexpr std::size_t kLongestName = 255;  // NAME_MAX
+  std::size_t depth = 0;
+  bool good = std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
+  for (std::size_t begin = 0; begin <= text.size(); ++depth) {
+    const std::size_t end = std::min(text.find('/', begin), text.size());
+    const std::string_view name = text.substr(begin, end - begin);
+    good = good && !name.empty() && name != "." && name != ".." && name.size() <= kLongestName;
+    begin = end + 1;
+  }
+  if (!good || depth > ANIC_CGROUP_DEPTH_MAX) {
+    return fail(Exit::BadInput, fmt::format("{} is not the path of a cgroup", json_text(text)),
+                fmt::format("1 to {} names below the root of cgroup2, such as \"agents/acme\"",
+                            ANIC_CGROUP_DEPTH_MAX));
+  }
+  return std::string(text);
+}
+
+Tenant read_tenant(const Json& json, const Pointer& at) {
+  constexpr Words<8> kKeys = {"name",  "prefixes",      "local",  "cgroups",
+                              "marks", "default_class", "budget", "classes"};
+  const ObjectReader object(json, at, kKeys);
+  Tenant tenant;
+  tenant.name = object.name("name");
+  object.each("prefixes", [&](const Json& value, const Pointer& place) {
+    tenant.remotes.push_back(parsed_at(value, place, parse_prefix));
+  });
+  object.each("local", [&](const Json& value, const Pointer& place) {
+    tenant.locals.push_back(parsed_at(value, place, parse_prefix));
+  });
+  object.each("cgroups", [&](const Json& value, const Pointer& place) {
+    tenant.cgroups.push_back(parsed_at(value, place, parse_cgroup));
+  });
+  object.each("marks", [&](const Json& value, const Pointer& place) {
+    constexpr auto kMax = std::numeric_limits<std::uint32_t>::max();
+    tenant.marks.push_back(static_cast<std::uint32_t>(integer_at(value, place, 1, kMax)));
+  });
+  if (tenant.remotes.empty() && tenant.locals.empty() && tenant.cgroups.empty() && tenant.marks.empty()) {
+    throw Fault{at.to_string(), fmt::format("nothing says which traffic is that of tenant {}", tenant.name),
+                "at least one of: prefixes, local, cgroups, marks"};
+  }
+  if (object.has("default_class")) tenant.default_class = read_class(object, "default_class");
+  if (object.has("budget")) tenant.budget = read_budget(object.need("budget"), object.at("budget"));
+  tenant.classes = read_classes(object);
+  return tenant;
+}
+
 Service read_service(const Json& json, const Pointer& at) {
-  constexpr std::array<std::string_view, 5> kKeys = {"name", "protocol", "port", "class", "path"};
-  constexpr std::array<std::string_view, 2> kPathWords = {"kernel", "xsk"};
+  constexpr Words<7> kKeys = {"name", "tenant", "protocol", "port", "role", "class", "path"};
+  constexpr Words<2> kPathWords = {"kernel", "xsk"};
   const ObjectReader object(json, at, kKeys);
   Service service;
   service.name = object.name("name");
+  if (object.has("tenant")) service.tenant = object.name("tenant");
   service.protocol = read_protocol(object);
   service.port = read_port(object);
-  const auto word = std::ranges::find(kClassWords, object.one_of("class", kClassWords));
-  service.cls = static_cast<anic_class>(ANIC_CLASS_DEFAULT + (word - kClassWords.begin()));
-  service.path = object.one_of("path", kPathWords) == "xsk" ? ANIC_PATH_XSK : ANIC_PATH_KERNEL;
+  service.role = read_role(object);
+  service.cls = read_class(object, "class");
+  service.path = object.one_of("path", kPathWords) == 1 ? ANIC_PATH_XSK : ANIC_PATH_KERNEL;
   if (service.path == ANIC_PATH_XSK && service.protocol != IPPROTO_UDP) {
     throw Fault{object.at("path").to_string(), "path xsk carries udp only",
                 "a tcp service belongs on path kernel: an AF_XDP socket has no TCP"};
+  }
+  if (service.protocol == IPPROTO_UDP && service.port == ANIC_ROCE_PORT) {
+    throw Fault{object.at("port").to_string(), fmt::format("udp port {} is that of RoCEv2", ANIC_ROCE_PORT),
+                "leave the service out: RoCEv2 is recognised without it, and counted as bulk"};
   }
   return service;
 }
 
 ControlPort read_control(const Json& json, const Pointer& at) {
-  constexpr std::array<std::string_view, 2> kKeys = {"protocol", "port"};
+  constexpr Words<3> kKeys = {"protocol", "port", "role"};
   const ObjectReader object(json, at, kKeys);
-  return {.protocol = read_protocol(object), .port = read_port(object)};
+  return {.protocol = read_protocol(object), .port = read_port(object), .role = read_role(object)};
 }
 
-/// Throws when a name or a port belongs to two.
-class Uniqueness {
- public:
-  void name(const std::string& name, const Pointer& at) { claim("the name " + name, at); }
-  void port(std::uint8_t protocol, std::uint16_t port, const Pointer& at) {
-    claim(fmt::format("{} port {}", protocol_name(protocol), port), at);
-  }
+DscpRule read_dscp(const Json& json, const Pointer& at) {
+  constexpr Words<2> kKeys = {"value", "class"};
+  const ObjectReader object(json, at, kKeys);
+  return {.value = static_cast<std::uint8_t>(object.integer("value", 0, ANIC_DSCPS - 1)),
+          .cls = read_class(object, "class")};
+}
 
- private:
-  void claim(const std::string& what, const Pointer& at) {
-    const auto [owner, fresh] = owners_.emplace(what, at.to_string());
-    if (!fresh) throw Fault{at.to_string(), fmt::format("{} is taken by {}", what, owner->second), ""};
+Fallback read_fallback(const Json& json, const Pointer& at) {
+  constexpr Words<2> kKeys = {"path", "weights"};
+  constexpr Words<2> kPathWords = {"kernel", "keep"};
+  const ObjectReader object(json, at, kKeys);
+  Fallback fallback;
+  fallback.keeps_paths = object.has("path") && object.one_of("path", kPathWords) == 1;
+  if (!object.has("weights")) return fallback;
+  const ObjectReader weights(object.need("weights"), object.at("weights"), kClassWords);
+  for (std::size_t i = 0; i < kClasses.size(); ++i) {
+    const char* key = kClassWords[i].data();
+    if (weights.has(key)) fallback.weights[kClasses[i]] = read_weight(weights, key);
   }
-  std::map<std::string, std::string> owners_;
-};
+  return fallback;
+}
+
+/// Appends what `read` makes of each element at `key`; at most `max` of them.
+template <typename T>
+void read_list(const ObjectReader& object, const char* key, std::size_t max,
+               T (*read)(const Json&, const Pointer&), std::vector<T>& list) {
+  object.each(key, [&](const Json& value, const Pointer& at) {
+    if (list.size() == max) throw Fault{at.to_string(), fmt::format("more than {} {}", max, key), ""};
+    list.push_back(read(value, at));
+  });
+}
 
 Policy read_policy(const Json& json) {
-  constexpr std::array<std::string_view, 4> kKeys = {"version", "name", "services", "control"};
+  constexpr Words<12> kKeys = {"version",  "name", "faces",   "link_rate",  "classes",       "tenants",
+                               "services", "dscp", "control", "management", "control_alarm", "fallback"};
+  constexpr Words<2> kFaces = {"network", "workload"};
+  constexpr std::size_t kNoLimit = std::numeric_limits<std::size_t>::max();
   const ObjectReader object(json, Pointer(), kKeys);
   object.integer("version", 1, 1);
   Policy policy;
   policy.name = object.name("name");
-  Uniqueness unique;
-  if (json.contains("control")) {
-    for (std::size_t i = 0; const Json& entry : object.list("control")) {
-      const Pointer at = object.at("control") / i++;
-      policy.control.push_back(read_control(entry, at));
-      unique.port(policy.control.back().protocol, policy.control.back().port, at / "port");
-    }
+  policy.faces_workload = object.has("faces") && object.one_of("faces", kFaces) == 1;
+  if (object.has("link_rate")) {
+    policy.link_rate_bps = parsed_at(object.need("link_rate"), object.at("link_rate"), parse_rate);
   }
-  for (std::size_t i = 0; const Json& entry : object.list("services")) {
-    const Pointer at = object.at("services") / i++;
-    if (i >= ANIC_SERVICES_MAX) {
-      throw Fault{at.to_string(), fmt::format("more than {} services", ANIC_SERVICES_MAX - 1), ""};
-    }
-    policy.services.push_back(read_service(entry, at));
-    const Service& service = policy.services.back();
-    unique.name(service.name, at / "name");
-    unique.port(service.protocol, service.port, at / "port");
+  policy.classes = read_classes(object);
+  object.need("services");
+  read_list(object, "tenants", ANIC_TENANTS_MAX - 1, read_tenant, policy.tenants);
+  read_list(object, "services", ANIC_SERVICES_MAX - 1, read_service, policy.services);
+  read_list(object, "dscp", kNoLimit, read_dscp, policy.dscp);
+  read_list(object, "control", kNoLimit, read_control, policy.control);
+  read_list(object, "management", kNoLimit, read_control, policy.management);
+  if (object.has("control_alarm")) {
+    constexpr auto kMax = std::numeric_limits<std::uint32_t>::max();
+    policy.control_alarm = static_cast<std::uint32_t>(object.integer("control_alarm", 1, kMax));
   }
-  const std::string canonical = json.dump();
-  crypto_hash_sha256(policy.digest.data(), reinterpret_cast<const unsigned char*>(canonical.data()),
-                     canonical.size());
+  if (object.has("fallback")) policy.fallback = read_fallback(object.need("fallback"), object.at("fallback"));
   return policy;
 }
 
-/// What nlohmann::json says, without its own error number.
+Digest digest_of(const Json& json) {
+  Digest digest{};
+  const std::string canonical = json.dump();
+  crypto_hash_sha256(digest.data(), reinterpret_cast<const unsigned char*>(canonical.data()),
+                     canonical.size());
+  return digest;
+}
+
+/// What nlohmann::json says, without its own error number; what it quotes of the input stays out of terminals.
 std::string plain(const Json::exception& error) {
   std::string_view text = error.what();
   if (const auto end = text.find("] "); end != std::string_view::npos) text.remove_prefix(end + 2);
-  return std::string(text);
+  const std::string quoted = json_text(shortened(text));
+  return quoted.substr(1, quoted.size() - 2);
 }
 
 }  // namespace
@@ -276,16 +249,18 @@ Result<Policy> parse(std::string_view text, const std::string& name) {
     return fail(Exit::BadInput, fmt::format("{}: {}: {}", name, printable(fault.where), fault.reason),
                 fault.hint);
   };
+  Watcher watcher;
   try {
-    Watcher watcher;
     const Json json = Json::parse(text, std::ref(watcher));
     if (watcher.fault()) return report(*watcher.fault());
-    return read_policy(json);
+    Policy policy = read_policy(json);
+    validate(policy);
+    policy.digest = digest_of(json);
+    return policy;
   } catch (const Fault& fault) {
     return report(fault);
-  } catch (const Json::parse_error& error) {
-    return fail(Exit::BadInput, fmt::format("{}: {}", name, plain(error)));
-  } catch (const Json::exception& error) {  // a number beyond all numbers, for one
+  } catch (const Json::exception& error) {                 // not JSON, or a number beyond all numbers
+    if (watcher.fault()) return report(*watcher.fault());  // it stands before that
     return fail(Exit::BadInput, fmt::format("{}: {}", name, plain(error)));
   }
 }

@@ -11,8 +11,9 @@
 
 namespace agentnic::policy {
 
-inline constexpr std::size_t kMaxBytes = 1 << 20;  ///< a larger file is refused
-inline constexpr int kMaxDepth = 16;               ///< deeper nesting is refused
+inline constexpr std::size_t kMaxBytes = 16U << 20U;    ///< a larger file is refused
+inline constexpr int kMaxDepth = 16;                    ///< deeper nesting is refused
+inline constexpr std::size_t kMaxPrefixes = 1U << 18U;  ///< of all tenants, local ones included
 
 /// The policy, or the first fault as `NAME: /json/pointer: reason` (NAME: line and column, when it is not
 /// JSON at all). Every key must be known, every key may stand once.

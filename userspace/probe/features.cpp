@@ -15,6 +15,7 @@
 #include "base/json.hpp"
 #include "base/process.hpp"
 #include "kern/bpffs.hpp"
+#include "kern/clsact.hpp"
 #include "kern/hook.hpp"
 #include "kern/instance.hpp"
 #include "kern/test_run.hpp"
@@ -96,7 +97,22 @@ Result<Answer> attached(Ground& ground, anic_mode mode) {
 
 Result<Answer> xdp_native(Ground& ground) { return attached(ground, ANIC_MODE_NATIVE); }
 Result<Answer> xdp_skb(Ground& ground) { return attached(ground, ANIC_MODE_SKB); }
-Result<Answer> tcx(Ground& ground) { return attached(ground, ANIC_MODE_TC); }
+
+Result<Answer> tcx(Ground& ground) {
+  const kern::Object& object = *ANIC_TRY(ground.object());
+  const kern::Interface interface = ANIC_TRY(ground.new_veth());
+  const auto done = kern::attach_egress(object, interface);
+  if (!done) return no(done.error().what);
+  if (done->hook != ANIC_HOOK_TCX) return no("this kernel refuses a tcx link; attached to clsact instead");
+  return yes("attached to a veth as tcx");
+}
+
+Result<Answer> clsact(Ground& ground) {
+  const kern::Object& object = *ANIC_TRY(ground.object());
+  const kern::Interface interface = ANIC_TRY(ground.new_veth());
+  const auto done = kern::clsact_attach(interface, ANIC_DIRECTION_IN, object.tc_in_fd());
+  return done ? yes("added a filter to the clsact qdisc of a veth") : no(done.error().what);
+}
 
 Result<Answer> xdp_link(Ground& ground) {
   const kern::Object& object = *ANIC_TRY(ground.object());
@@ -118,8 +134,11 @@ Result<Answer> xsk_copy(Ground& ground) {
   const kern::Object& object = *ANIC_TRY(ground.object());
   const kern::Interface interface = ANIC_TRY(ground.new_veth());
   const auto done = ANIC_TRY(kern::attach(object, interface, {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "probe"}));
-  const auto bound = path::XskSocket::open(
-      {.ifname = interface.name, .queue = 0, .bind = path::XskBind::Copy, .xsks_map_fd = object.xsks_fd()});
+  const kern::Maps maps = ANIC_TRY(object.maps());
+  const auto bound = path::XskSocket::open({.ifname = interface.name,
+                                            .queue = 0,
+                                            .bind = path::XskBind::Copy,
+                                            .xsks_map_fd = maps.fd("anic_xsks")});
   return bound ? yes(fmt::format("bound one to a veth in mode {}", kern::mode_name(done.mode)))
                : no(bound.error().what);
 }
@@ -190,9 +209,14 @@ constexpr Row kRows[] = {
      .attempt = dispatcher},
     {.id = "tcx",
      .title = "tcx links",
-     .needed_by = "attach --mode tc",
-     .remedy = "--mode tc exits with 3; --mode auto takes XDP",
+     .needed_by = "programs at TC under a link: every attach at egress, --mode tc at ingress too",
+     .remedy = "filters of a clsact qdisc, which stay when their link would go",
      .attempt = tcx},
+    {.id = "clsact",
+     .title = "clsact qdiscs",
+     .needed_by = "programs at TC where there is no tcx",
+     .remedy = "none where there is no tcx either: attach fails",
+     .attempt = clsact},
     {.id = "xsk_copy",
      .title = "AF_XDP sockets, copy mode",
      .needed_by = "services on path xsk, agentnic-bench serve --transport xsk",

@@ -14,8 +14,11 @@
 #include "cli/common/program.hpp"
 #include "cli/load/probe.hpp"
 #include "cli/load/show.hpp"
+#include "kern/change.hpp"
+#include "kern/generation.hpp"
 #include "kern/instance.hpp"
 #include "kern/libbpf_log.hpp"
+#include "kern/stats.hpp"
 #include "policy/compile.hpp"
 #include "policy/parse.hpp"
 
@@ -42,20 +45,25 @@ const std::map<std::string, kern::ModeRequest> kModes = {{"auto", kern::ModeRequ
                                                          {"skb", kern::ModeRequest::Skb},
                                                          {"tc", kern::ModeRequest::Tc}};
 
+std::string memory_text(std::uint64_t bytes) {
+  return fmt::format("  memory   {} KiB of maps for each interface, with {} possible CPUs\n", bytes / 1024,
+                     kern::possible_cpus());
+}
+
 Result<int> check(const Options& options) {
   const policy::Policy policy = ANIC_TRY(policy::load(options.policy));
+  // Cgroups are not looked up: the file may be for another machine.
+  const policy::Tables tables = policy::compile(policy, ANIC_TRY(policy::assign_ids(policy, {})));
+  const std::uint64_t memory = kern::memory_bytes(tables, kern::possible_cpus());
   if (options.json) {
-    Json json = {{"schema", "agentnic.check/1"},
-                 {"file", options.policy},
-                 {"valid", true},
-                 {"policy", cli::to_json(policy)}};
-    json["map_memory_bytes"] = kern::Object::memory_bytes(kern::possible_cpus());
-    cli::print_json(json);
+    cli::print_json({{"schema", "agentnic.check/2"},
+                     {"file", options.policy},
+                     {"valid", true},
+                     {"possible_cpus", kern::possible_cpus()},
+                     {"map_memory_bytes", memory},
+                     {"policy", cli::to_json(tables)}});
   } else {
-    std::cout << options.policy << ": valid\n"
-              << cli::to_text(policy)
-              << fmt::format("  memory   {} KiB of maps per interface, with {} possible CPUs\n",
-                             kern::Object::memory_bytes(kern::possible_cpus()) / 1024, kern::possible_cpus());
+    std::cout << options.policy << ": valid\n" << cli::to_text(tables) << memory_text(memory);
   }
   return 0;
 }
@@ -66,7 +74,7 @@ Result<int> forecast(const Options& options, const kern::NetNs& netns, const pol
   std::vector<std::string> modes;
   for (const auto mode : plan.plan.modes) modes.push_back(kern::mode_name(mode));
   if (options.json) {
-    cli::print_json({{"schema", "agentnic.attach/1"},
+    cli::print_json({{"schema", "agentnic.attach/2"},
                      {"dry_run", true},
                      {"already", plan.already},
                      {"interface", options.ifname},
@@ -75,9 +83,10 @@ Result<int> forecast(const Options& options, const kern::NetNs& netns, const pol
                      {"queues", plan.interface.rx_queues},
                      {"modes", modes},
                      {"why", plan.plan.why},
+                     {"warnings", plan.warnings},
                      {"pins", plan.pins},
                      {"map_memory_bytes", plan.memory_bytes},
-                     {"policy", cli::to_json(policy)}});
+                     {"policy", cli::to_json(plan.tables)}});
     return 0;
   }
   if (plan.already) {
@@ -88,35 +97,93 @@ Result<int> forecast(const Options& options, const kern::NetNs& netns, const pol
   std::cout << fmt::format("would attach to {}{} (driver {}, {} receive queues); nothing was changed\n",
                            options.ifname, netns.suffix(), plan.interface.driver, plan.interface.rx_queues)
             << fmt::format("  modes    {}: {}\n", fmt::join(modes, ", then "), plan.plan.why)
-            << fmt::format("  pins     {}\n", plan.pins)
-            << fmt::format("  memory   {} KiB of maps\n", plan.memory_bytes / 1024) << cli::to_text(policy);
+            << fmt::format("  pins     {}\n", plan.pins) << memory_text(plan.memory_bytes)
+            << cli::to_text(plan.tables);
+  for (const auto& warning : plan.warnings) std::cout << "  warning: " << warning << '\n';
   return 0;
 }
 
 Result<int> attach(const Options& options) {
   const policy::Policy policy = ANIC_TRY(policy::load(options.policy));
   const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
-  const kern::AttachOptions wanted{.mode = kModes.at(options.mode), .require = options.require};
+  std::vector<std::string> warnings;
+  const kern::AttachOptions wanted{
+      .mode = kModes.at(options.mode), .require = options.require, .warn = [&](const std::string& warning) {
+        warnings.push_back(warning);
+        if (!options.json) std::cout << "warning: " << warning << '\n' << std::flush;
+      }};
   if (options.dry_run) return forecast(options, netns, policy, wanted);
   const auto report = ANIC_TRY(kern::attach_instance(netns, options.ifname, policy, wanted));
   if (options.json) {
-    cli::print_json({{"schema", "agentnic.attach/1"},
+    cli::print_json({{"schema", "agentnic.attach/2"},
                      {"dry_run", false},
                      {"interface", options.ifname},
                      {"netns", netns.name()},
                      {"already", report.already},
                      {"hook", kern::hook_name(report.hook)},
                      {"mode", kern::mode_name(report.mode)},
+                     {"egress_hook", kern::hook_name(report.egress_hook)},
                      {"why", report.why},
+                     {"warnings", warnings},
                      {"notes", report.notes},
-                     {"policy", cli::to_json(policy)}});
+                     {"policy",
+                      {{"name", policy.name},
+                       {"sha256", policy::digest_text(policy.digest.data(), policy.digest.size())}}}});
     return 0;
   }
-  std::cout << fmt::format("{} to {}{}: {}, {}, policy {}\n",
+  std::cout << fmt::format("{} to {}{}: {}, {}, egress {}, policy {}\n",
                            report.already ? "already attached" : "attached", options.ifname, netns.suffix(),
-                           kern::mode_name(report.mode), kern::hook_name(report.hook), policy.name);
+                           kern::mode_name(report.mode), kern::hook_name(report.hook),
+                           kern::hook_name(report.egress_hook), policy.name);
   if (!report.why.empty()) std::cout << fmt::format("  why: {}\n", report.why);
   for (const auto& note : report.notes) std::cout << "  " << note << '\n';
+  return 0;
+}
+
+Result<int> update(const Options& options) {
+  const policy::Policy policy = ANIC_TRY(policy::load(options.policy));
+  const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
+  const auto report = ANIC_TRY(kern::update_instance(netns, options.ifname, policy, options.dry_run));
+  if (options.json) {
+    cli::print_json({{"schema", "agentnic.update/1"},
+                     {"dry_run", options.dry_run},
+                     {"interface", options.ifname},
+                     {"netns", netns.name()},
+                     {"already", report.already},
+                     {"generation_before", report.before},
+                     {"generation", report.generation},
+                     {"differences", report.differences},
+                     {"notes", report.notes}});
+    return 0;
+  }
+  if (report.already) {
+    std::cout << fmt::format("{}{} has this policy already; nothing {}\n", options.ifname, netns.suffix(),
+                             options.dry_run ? "would change" : "changed");
+  } else {
+    std::cout << fmt::format("{} {}{}: generation {} -> {}, policy {}\n",
+                             options.dry_run ? "would update" : "updated", options.ifname, netns.suffix(),
+                             report.before, report.generation, policy.name);
+  }
+  for (const auto& difference : report.differences) std::cout << "  " << difference << '\n';
+  for (const auto& note : report.notes) std::cout << "  note: " << note << '\n';
+  return 0;
+}
+
+Result<int> upgrade(const Options& options) {
+  const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
+  const auto report = ANIC_TRY(kern::upgrade_instance(netns, options.ifname));
+  if (options.json) {
+    cli::print_json({{"schema", "agentnic.upgrade/1"},
+                     {"interface", options.ifname},
+                     {"netns", netns.name()},
+                     {"program_id_before", report.old_prog_id},
+                     {"program_id", report.prog_id},
+                     {"notes", report.notes}});
+    return 0;
+  }
+  std::cout << fmt::format("upgraded {}{}: program {} -> {}; counters, flows and policy kept\n",
+                           options.ifname, netns.suffix(), report.old_prog_id, report.prog_id);
+  for (const auto& note : report.notes) std::cout << "  note: " << note << '\n';
   return 0;
 }
 
@@ -198,7 +265,7 @@ Result<int> status(const Options& options) {
   if (options.json) {
     Json list = Json::array();
     for (const auto& instance : instances) list.push_back(cli::to_json(instance));
-    cli::print_json({{"schema", "agentnic.status/1"}, {"instances", list}});
+    cli::print_json({{"schema", "agentnic.status/2"}, {"instances", list}});
   } else {
     for (const auto& instance : instances) std::cout << cli::to_text(instance);
     if (instances.empty()) std::cout << "nothing attached\n";
@@ -225,7 +292,7 @@ Result<int> stats_once(const Options& options, const std::vector<kern::InstanceS
       before.push_back(std::move(now));
     }
   }
-  const Json json = {{"schema", "agentnic.stats/1"}, {"time_unix_ns", wall_ns()}, {"instances", list}};
+  const Json json = {{"schema", "agentnic.stats/2"}, {"time_unix_ns", wall_ns()}, {"instances", list}};
   if (options.json && options.watch) {
     std::cout << json.dump() << '\n' << std::flush;  // one line each
   } else if (options.json) {
@@ -298,6 +365,17 @@ int main(int argc, char** argv) {
           std::vector<std::string>(std::begin(kern::kRequireWords), std::end(kern::kRequireWords))));
   attach_command->add_flag("--dry-run", options.dry_run, "say what would be done; needs no privileges");
 
+  auto* update_command =
+      on_interface(program.command("update", "put another policy in force, at once; safe to repeat",
+                                   [&] { return update(options); }),
+                   true);
+  update_command->add_option("--policy", options.policy, "policy file")->required();
+  update_command->add_flag("--dry-run", options.dry_run, "say what would change");
+
+  on_interface(program.command("upgrade", "put this build's programs in the place of those that run",
+                               [&] { return upgrade(options); }),
+               true);
+
   auto* detach_command = on_interface(
       program.command("detach", "take everything off again; safe to repeat", [&] { return detach(options); }),
       false);
@@ -309,10 +387,11 @@ int main(int argc, char** argv) {
                                [&] { return status(options); }),
                false);
 
-  auto* stats_command =
-      on_interface(program.command("stats", "packets and bytes by reason, class and service",
-                                   [&] { return stats(options); }),
-                   false);
+  auto* stats_command = on_interface(
+      program.command("stats",
+                      "packets and bytes by reason, lane and service; as JSON by tenant and queue too",
+                      [&] { return stats(options); }),
+      false);
   stats_command->add_flag("--watch", options.watch,
                           "again and again, with rates; one JSON line each with --json");
   stats_command->add_option("--interval", options.interval_s, "seconds between two, with --watch")

@@ -7,12 +7,10 @@
 #include <array>
 #include <ctime>
 
+#include "policy/units.hpp"
+
 namespace agentnic::cli {
 namespace {
-
-constexpr std::array<const char*, ANIC_REASON__MAX> kReasonNames = {
-    "none",          "pass_control",   "pass_service", "pass_default", "pass_unparsed",
-    "pass_fragment", "pass_no_socket", "pass_no_xdp",  "redirect_xsk"};
 
 const char* health_name(kern::Health health) {
   switch (health) {
@@ -29,40 +27,44 @@ const char* health_name(kern::Health health) {
 }
 
 std::string date(std::uint64_t wall_ns) {
+  if (wall_ns == 0) return "";
   const auto seconds = static_cast<std::time_t>(wall_ns / 1'000'000'000);
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(seconds));
 }
 
-std::string digest(const kern::InstanceStatus& status) {
-  return policy::digest_text(status.meta.policy_digest, ANIC_DIGEST_LEN);
-}
+std::string digest(const anic_policy& policy) { return policy::digest_text(policy.digest, ANIC_DIGEST_LEN); }
 
 std::string netns_name(const kern::InstanceStatus& status) {
   return status.netns ? status.netns->name() : "";
 }
 
-struct Row {
-  std::string name;
-  anic_count now;
-  anic_count before;
-};
-
-std::string table(const char* title, const std::vector<Row>& rows, bool rates, double seconds) {
-  std::string text = fmt::format("  {:<24}{:>16}{:>18}", title, "packets", "bytes");
-  text += rates ? fmt::format("{:>14}{:>14}\n", "packets/s", "Mbit/s") : "\n";
-  for (const Row& row : rows) {
-    text += fmt::format("  {:<24}{:>16}{:>18}", row.name, row.now.packets, row.now.bytes);
-    if (rates) {
-      text += fmt::format("{:>14.0f}{:>14.2f}",
-                          static_cast<double>(row.now.packets - row.before.packets) / seconds,
-                          static_cast<double>(row.now.bytes - row.before.bytes) * 8e-6 / seconds);
-    }
-    text += '\n';
-  }
-  return text;
+std::string tenant_name(const policy::Tables& tables, std::uint32_t id) {
+  return id == 0 ? "(none)" : tables.tenants[id].name;
 }
 
-Json counts(const anic_count& count) { return {{"packets", count.packets}, {"bytes", count.bytes}}; }
+/// Calls `each` with tenant, class and lane of the policy's profile, for lanes that are in use.
+template <typename Each>
+void for_lanes(const policy::Tables& tables, Each&& each) {
+  for (std::uint32_t tenant = 0; tenant < tables.tenants.size(); ++tenant) {
+    for (std::uint8_t cls = 1; cls < ANIC_CLASS__MAX; ++cls) {
+      const anic_lane& lane = tables.lanes[policy::lane_index(ANIC_PROFILE_POLICY, tenant, cls)];
+      if (lane.path != ANIC_PATH_NONE) each(tenant, cls, lane);
+    }
+  }
+}
+
+std::string rate_or(std::uint64_t bps, const char* otherwise) {
+  return bps == 0 ? otherwise : policy::rate_text(bps);
+}
+
+/// Calls `each` with protocol, port and role of control and management traffic.
+template <typename Each>
+void for_control(const policy::Tables& tables, Each&& each) {
+  for (const auto& [index, port] : tables.ports) {
+    if (port.control == 0) continue;
+    each(index >= ANIC_PORTS ? "tcp" : "udp", index % ANIC_PORTS, policy::role_name(port.control));
+  }
+}
 
 }  // namespace
 
@@ -71,42 +73,91 @@ std::string place(const kern::InstanceStatus& status) {
   return status.ifname + status.netns->suffix();
 }
 
-Json to_json(const policy::Policy& policy) {
+Json to_json(const policy::Tables& tables) {
+  Json tenants = Json::array();
+  for (std::uint32_t id = 1; id < tables.tenants.size(); ++id) {
+    const anic_tenant& tenant = tables.tenants[id];
+    if (tenant.name[0] == '\0') continue;
+    tenants.push_back({{"name", tenant.name},
+                       {"id", id},
+                       {"default_class", policy::class_name(tenant.cls)},
+                       {"weight", tenant.weight}});
+  }
   Json services = Json::array();
-  for (const auto& service : policy.services) {
+  for (std::uint32_t id = 1; id < tables.services.size(); ++id) {
+    const anic_service& service = tables.services[id];
+    if (service.name[0] == '\0') continue;
     services.push_back({{"name", service.name},
+                        {"id", id},
+                        {"tenant", service.tenant == 0 ? Json() : Json(tenant_name(tables, service.tenant))},
                         {"protocol", policy::protocol_name(service.protocol)},
                         {"port", service.port},
-                        {"class", policy::class_name(static_cast<std::uint8_t>(service.cls))},
-                        {"path", policy::path_name(static_cast<std::uint8_t>(service.path))}});
+                        {"role", policy::role_name(service.role)},
+                        {"class", policy::class_name(service.cls)},
+                        {"path", policy::path_name(service.path)}});
   }
+  Json lanes = Json::array();
+  for_lanes(tables, [&](std::uint32_t tenant, std::uint8_t cls, const anic_lane& lane) {
+    lanes.push_back({{"tenant", tenant == 0 ? Json() : Json(tenant_name(tables, tenant))},
+                     {"class", policy::class_name(cls)},
+                     {"weight", lane.weight},
+                     {"rate_bps", lane.rate_bps},
+                     {"ceiling_bps", lane.ceiling_bps},
+                     {"floor_percent", lane.floor_percent},
+                     {"slo_ns", lane.slo_ns},
+                     {"path", policy::path_name(lane.path)}});
+  });
   Json control = Json::array();
-  for (const auto& port : policy.control) {
-    control.push_back({{"protocol", policy::protocol_name(port.protocol)}, {"port", port.port}});
-  }
-  return {{"name", policy.name},
-          {"sha256", policy::digest_text(policy.digest.data(), policy.digest.size())},
+  for_control(tables, [&](const char* protocol, std::uint32_t port, std::string_view role) {
+    control.push_back({{"protocol", protocol}, {"port", port}, {"role", role}});
+  });
+  return {{"name", tables.policy.name},
+          {"sha256", digest(tables.policy)},
+          {"faces", (tables.policy.uses & ANIC_FACES_WORKLOAD) != 0 ? "workload" : "network"},
+          {"link_rate_bps", tables.policy.link_rate_bps},
+          {"control_alarm_packets_per_s", tables.policy.control_alarm},
+          {"prefixes", tables.policy.prefixes},
+          {"tenants", tenants},
           {"services", services},
+          {"lanes", lanes},
           {"control", control}};
 }
 
-std::string to_text(const policy::Policy& policy) {
-  std::string text = fmt::format("policy {} (sha256 {})\n", policy.name,
-                                 policy::digest_text(policy.digest.data(), policy.digest.size()));
-  for (const auto& service : policy.services) {
-    text += fmt::format("  service  {:<24}{:>4} {:<6} class {:<10} path {}\n", service.name,
-                        policy::protocol_name(service.protocol), service.port,
-                        policy::class_name(static_cast<std::uint8_t>(service.cls)),
-                        policy::path_name(static_cast<std::uint8_t>(service.path)));
+std::string to_text(const policy::Tables& tables) {
+  constexpr std::size_t kMostRows = 64;  // of services; a file may have thousands
+  std::string text = fmt::format("policy {} (sha256 {})\n", tables.policy.name, digest(tables.policy));
+  text += fmt::format("  faces    {}, link rate {}, {} prefixes\n",
+                      (tables.policy.uses & ANIC_FACES_WORKLOAD) != 0 ? "a workload" : "the network",
+                      rate_or(tables.policy.link_rate_bps, "not stated"), tables.policy.prefixes);
+  std::size_t rows = 0;
+  std::size_t services = 0;
+  for (const anic_service& service : tables.services) {
+    if (service.name[0] == '\0') continue;
+    if (++services > kMostRows) continue;
+    ++rows;
+    text +=
+        fmt::format("  service  {:<30} {:>4} {:<6} {:<7} class {:<10} path {:<7}{}\n", service.name,
+                    policy::protocol_name(service.protocol), service.port, policy::role_name(service.role),
+                    policy::class_name(service.cls), policy::path_name(service.path),
+                    service.tenant == 0 ? "" : " of " + tenant_name(tables, service.tenant));
   }
-  for (const auto& port : policy.control) {
-    text += fmt::format("  control  {:<24}{:>4} {}\n", "", policy::protocol_name(port.protocol), port.port);
-  }
+  if (services > rows) text += fmt::format("  service  and {} more\n", services - rows);
+  for_control(tables, [&](const char* protocol, std::uint32_t port, std::string_view role) {
+    text += fmt::format("  control  {:<30} {:>4} {:<6} {}\n", "", protocol, port, role);
+  });
+  for_lanes(tables, [&](std::uint32_t tenant, std::uint8_t cls, const anic_lane& lane) {
+    text += fmt::format(
+        "  lane     {:<30} weight {:>4}  rate {:>8}  ceiling {:>8}  floor {:>3} %  slo {:>6}  path {}\n",
+        fmt::format("{}/{}", tenant_name(tables, tenant), policy::class_name(cls)), lane.weight,
+        rate_or(lane.rate_bps, "-"), rate_or(lane.ceiling_bps, "-"), lane.floor_percent,
+        lane.slo_ns == 0 ? "-" : policy::duration_text(lane.slo_ns), policy::path_name(lane.path));
+  });
   return text;
 }
 
 Json to_json(const kern::InstanceStatus& status) {
   const anic_meta& meta = status.meta;
+  const anic_policy& policy = status.in_force.policy;
   return {{"interface", status.ifname},
           {"netns", netns_name(status)},
           {"netns_inode", status.dir.netns_inode},
@@ -115,12 +166,17 @@ Json to_json(const kern::InstanceStatus& status) {
           {"problem", status.problem},
           {"hook", kern::hook_name(meta.hook)},
           {"mode", kern::mode_name(meta.mode)},
+          {"egress_hook", kern::hook_name(meta.egress_hook)},
           {"program_id", status.prog_id},
           {"queues", meta.queues},
+          {"vlan_offload_turned_off", meta.vlan_offload_off != 0},
+          {"generation", status.in_force.generation},
           {"policy",
-           {{"name", std::string(meta.policy_name, ::strnlen(meta.policy_name, sizeof(meta.policy_name)))},
-            {"sha256", digest(status)}}},
+           {{"name", std::string(policy.name, ::strnlen(policy.name, sizeof(policy.name)))},
+            {"sha256", digest(policy)},
+            {"committed_at", date(policy.committed_at_ns)}}},
           {"attached_at", date(meta.attached_at_ns)},
+          {"upgraded_at", date(meta.upgraded_at_ns)},
           {"abi", meta.abi_version},
           {"pins", status.dir.path()}};
 }
@@ -130,55 +186,20 @@ std::string to_text(const kern::InstanceStatus& status) {
   if (!status.problem.empty()) text += fmt::format("  problem   {}\n", status.problem);
   const anic_meta& meta = status.meta;
   if (meta.hook != ANIC_HOOK_NONE && meta.abi_version == ANIC_ABI_VERSION) {
-    text += fmt::format("  hook      {}, {}, program id {}\n", kern::hook_name(meta.hook),
-                        kern::mode_name(meta.mode), status.prog_id);
-    text += fmt::format("  policy    {} (sha256 {})\n", meta.policy_name, digest(status));
+    const anic_policy& policy = status.in_force.policy;
+    text += fmt::format("  hook      {}, {}, program id {}; egress {}\n", kern::hook_name(meta.hook),
+                        kern::mode_name(meta.mode), status.prog_id, kern::hook_name(meta.egress_hook));
+    text += fmt::format("  policy    {} (sha256 {})\n", policy.name, digest(policy));
+    text += fmt::format("  in force  generation {}, since {}\n", status.in_force.generation,
+                        date(policy.committed_at_ns));
     text += fmt::format("  queues    {}\n", meta.queues);
     text += fmt::format("  since     {}\n", date(meta.attached_at_ns));
+    if (meta.upgraded_at_ns != 0) text += fmt::format("  upgraded  {}\n", date(meta.upgraded_at_ns));
+    if (meta.vlan_offload_off != 0)
+      text += "  offload   VLAN receive offload is off; detach turns it on again\n";
   }
   text += fmt::format("  pins      {}\n", status.dir.path());
   return text;
-}
-
-Json to_json(const kern::InstanceStatus& status, const kern::Stats& stats) {
-  Json reasons;
-  for (std::size_t i = 1; i < ANIC_REASON__MAX; ++i)
-    reasons[kReasonNames[i]] = counts(stats.total.by_reason[i]);
-  Json classes;
-  for (std::size_t i = 1; i < ANIC_CLASS__MAX; ++i) {
-    classes[std::string(policy::class_name(static_cast<std::uint8_t>(i)))] = counts(stats.total.by_class[i]);
-  }
-  Json services;
-  for (std::size_t i = 0; i < stats.services.size(); ++i) {
-    services[stats.services[i].name] = counts(stats.total.by_service[i + 1]);
-  }
-  return {{"interface", status.ifname},
-          {"netns", netns_name(status)},
-          {"by_reason", reasons},
-          {"by_class", classes},
-          {"by_service", services}};
-}
-
-std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats, const kern::Stats* before,
-                    double seconds) {
-  const bool rates = before != nullptr;
-  std::vector<Row> reasons;
-  for (std::size_t i = 1; i < ANIC_REASON__MAX; ++i) {
-    reasons.push_back(
-        {kReasonNames[i], stats.total.by_reason[i], rates ? before->total.by_reason[i] : anic_count{}});
-  }
-  std::vector<Row> classes;
-  for (std::size_t i = 1; i < ANIC_CLASS__MAX; ++i) {
-    classes.push_back({std::string(policy::class_name(static_cast<std::uint8_t>(i))), stats.total.by_class[i],
-                       rates ? before->total.by_class[i] : anic_count{}});
-  }
-  std::vector<Row> services;
-  for (std::size_t i = 0; i < stats.services.size(); ++i) {
-    services.push_back({stats.services[i].name, stats.total.by_service[i + 1],
-                        rates ? before->total.by_service[i + 1] : anic_count{}});
-  }
-  return fmt::format("{}\n", place(status)) + table("reason", reasons, rates, seconds) +
-         table("class", classes, rates, seconds) + table("service", services, rates, seconds);
 }
 
 }  // namespace agentnic::cli

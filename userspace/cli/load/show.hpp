@@ -6,20 +6,23 @@
 #include <string>
 
 #include "cli/common/program.hpp"
+#include "kern/change.hpp"
 #include "kern/instance.hpp"
+#include "kern/stats.hpp"
 #include "policy/compile.hpp"
-#include "policy/model.hpp"
 
 namespace agentnic::cli {
 
-Json to_json(const policy::Policy& policy);
-Json to_json(const kern::InstanceStatus& status);
-Json to_json(const kern::InstanceStatus& status, const kern::Stats& stats);
+/// What a policy puts into the maps.
+Json to_json(const policy::Tables& tables);
+std::string to_text(const policy::Tables& tables);
 
-std::string to_text(const policy::Policy& policy);
+Json to_json(const kern::InstanceStatus& status);
 std::string to_text(const kern::InstanceStatus& status);
 
-/// Counters as a table. With `before` (taken `seconds` earlier) also their rates.
+Json to_json(const kern::InstanceStatus& status, const kern::Stats& stats);
+
+/// Counters as tables. With `before` (taken `seconds` earlier) also their rates.
 std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats, const kern::Stats* before,
                     double seconds);
 

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Lanes: what each class of each tenant is given. A lane's id is tenant * ANIC_CLASS__MAX + class, in every
+ * generation.
+ *
+ * anic_lanes has one for each slot, profile and id, in this order. Userspace cannot write it: it fills
+ * anic_staging, and anic_commit copies.
+ */
+#ifndef ANIC_ABI_LANE_H
+#define ANIC_ABI_LANE_H
+
+#include "abi/policy.h"
+
+#define ANIC_LANES_MAX (ANIC_TENANTS_MAX * ANIC_CLASS__MAX)
+#define ANIC_LANE(tenant, cls) ((tenant) * ANIC_CLASS__MAX + (cls))
+
+/* Which of the two tables of a generation. */
+enum anic_profile {
+	ANIC_PROFILE_POLICY = 0,   /* what the policy gives, and what may be retuned */
+	ANIC_PROFILE_FALLBACK = 1, /* what is in force when nothing else can be trusted */
+	ANIC_PROFILE__MAX = 2,
+};
+
+struct anic_lane {
+	__u64 rate_bps;	     /* guaranteed, bit/s on the wire; 0: nothing is */
+	__u64 ceiling_bps;   /* never more than this; 0: the link's rate */
+	__u64 slo_ns;	     /* what an answer may take; 0: none is stated */
+	__u16 weight;	     /* 1 to ANIC_WEIGHT_MAX: share of what the tenant's lanes leave unused */
+	__u16 floor_percent; /* of the tenant's rate, below which the lane cannot be tuned */
+	__u8 path;	     /* enum anic_path: how far its services' packets may go */
+	__u8 _pad[3];
+};
+ANIC_ASSERT(sizeof(struct anic_lane) == 32);
+
+#endif

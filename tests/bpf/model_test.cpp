@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The packet path against the reference model: random policies, random packets, all hooks, several
+// generations on one instance, so that a verdict of an old one would show.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <catch2/catch_test_macros.hpp>
+#include <cstdlib>
+#include <random>
+#include <set>
+#include <vector>
+
+#include "../model/model.hpp"
+#include "../model/random.hpp"
+#include "instance.hpp"
+#include "policy/validate.hpp"
+
+using namespace agentnic;
+using model::Hook;
+
+namespace {
+
+constexpr std::array kHooks = {Hook::Xdp, Hook::TcIn, Hook::TcOut};
+constexpr std::size_t kBatch = 250;
+constexpr std::size_t kBatchesAGeneration = 4;
+
+std::uint32_t seed() {
+  const char* given = std::getenv("AGENTNIC_SEED");
+  return given != nullptr ? static_cast<std::uint32_t>(std::strtoul(given, nullptr, 0))
+                          : std::random_device()();
+}
+
+std::string text(const model::Outcome& outcome) {
+  return fmt::format("reason {}, tenant {}, class {}, service {}, xsk {}", static_cast<int>(outcome.reason),
+                     outcome.lane / ANIC_CLASS__MAX, outcome.lane % ANIC_CLASS__MAX, outcome.service,
+                     outcome.xsk);
+}
+
+/// An instance and its model, in step.
+class Pair {
+ public:
+  explicit Pair(std::uint32_t seed) : random_(seed) {}
+
+  void new_generation() {
+    now_ns_ += 2'000'000'000;  // an alarm is about the seconds of one policy
+    policy_ = random_.policy();
+    REQUIRE_NOTHROW(policy::validate(policy_));
+    std::set<std::uint32_t> kept;
+    for (std::uint32_t lane = 0; lane < ANIC_LANE(8, 0); ++lane) {
+      if (random_.below(4) == 0) kept.insert(lane);
+    }
+    const policy::Ids ids = instance_.install(policy_, [&](policy::Tables& tables) {
+      for (const std::uint32_t lane : kept) tables.lanes[lane].path = ANIC_PATH_KERNEL;
+    });
+    model_.install(policy_, ids, kept);
+  }
+
+  void batch() {
+    const Hook hook = kHooks[random_.below(kHooks.size())];
+    std::vector<anic_test_packet> packets;
+    while (packets.size() < kBatch) packets.push_back(packet());
+    now_ns_ += random_.below(700) * 1'000'000ULL;
+    const auto results = instance_.run(hook, packets, now_ns_);
+    for (std::size_t i = 0; i < packets.size(); ++i) compare(hook, packets[i], results[i]);
+    const std::string differences = counter_differences(model_.counters(), *instance_.counters());
+    INFO(model::policy_text(policy_));
+    REQUIRE(differences == "");
+    const anic_control control = instance_.control();
+    REQUIRE(control.packets == model_.control().packets);
+    REQUIRE(control.second == model_.control().second);
+    REQUIRE(control.alarms == model_.control().alarms);
+    REQUIRE(control.last_alarm_s == model_.control().last_alarm_s);
+  }
+
+  /// That every reason came up, but those that need a socket or a bug.
+  void check_coverage() const {
+    for (int reason = ANIC_REASON_NONE; reason < ANIC_REASON__MAX; ++reason) {
+      INFO("reason " << reason);
+      std::uint64_t packets = 0;
+      for (const auto& queues : model_.counters().queues) {
+        for (const anic_queue_count& queue : queues) packets += queue.by_reason[reason];
+      }
+      CHECK((packets != 0) == (reason != ANIC_REASON_NONE && reason != ANIC_REASON_REDIRECT_XSK));
+    }
+    CHECK(model_.control().alarms != 0);
+  }
+
+ private:
+  /// One of those that were seen before, of whatever generation, or a new one.
+  anic_test_packet packet() {
+    if (!seen_.empty() && random_.below(2) == 0) return seen_[random_.below(seen_.size())];
+    const lab::Frame frame = random_.frame();  // in this order with every compiler
+    const std::uint32_t mark = random_.below(6);
+    const auto packet = make_packet(frame, mark, random_.queue());
+    if (seen_.size() < kSeenMax) {
+      seen_.push_back(packet);
+    } else {
+      seen_[random_.below(kSeenMax)] = packet;
+    }
+    return packet;
+  }
+
+  void compare(Hook hook, const anic_test_packet& packet, const anic_test_result& result) {
+    const std::vector<std::byte> frame = frame_of(packet);
+    model::Arrival arrival{
+        .hook = hook, .frame = frame, .mark = packet.mark, .queue = packet.queue, .now_ns = now_ns_};
+    if (hook == Hook::Xdp) arrival.queue = 0;  // the test run's
+    if (hook == Hook::TcIn && arrival.queue != 0) --arrival.queue;
+    const model::Outcome expected = model_.receive(arrival);
+    const model::Outcome found{.reason = static_cast<anic_reason>(result.reason),
+                               .lane = result.lane,
+                               .service = result.service,
+                               .xsk = result.xsk != 0};
+    if (found == expected && result.verdict == passed(hook) && result.packets == 1 &&
+        result.bytes == frame.size())
+      return;
+    std::string hex;
+    for (std::size_t i = 0; i < std::min<std::size_t>(frame.size(), ANIC_TEST_BYTES); ++i)
+      hex += fmt::format("{:02x}", static_cast<unsigned>(frame[i]));
+    FAIL(fmt::format(
+        "hook {}, mark {}, {} bytes: {}\nmodel: {}\nbpf:   {}, verdict {}, {} packets, {} bytes\n{}",
+        static_cast<int>(hook), packet.mark, frame.size(), hex, text(expected), text(found), result.verdict,
+        result.packets, result.bytes, model::policy_text(policy_)));
+  }
+
+  static constexpr std::size_t kSeenMax = 1000;
+
+  model::Random random_;
+  Instance instance_;
+  model::Model model_;
+  policy::Policy policy_;
+  std::uint64_t now_ns_ = 1'000'000'000;
+  std::vector<anic_test_packet> seen_;
+};
+
+void compare_packets(std::size_t packets) {
+  const std::uint32_t start = seed();
+  INFO("AGENTNIC_SEED=" << start);
+  Pair pair(start);
+  for (std::size_t i = 0; i < packets; i += kBatch * kBatchesAGeneration) {
+    pair.new_generation();
+    for (std::size_t j = 0; j < kBatchesAGeneration; ++j) pair.batch();
+  }
+  pair.check_coverage();
+}
+
+}  // namespace
+
+TEST_CASE("model: the packet path does what the model says, packet by packet and counter by counter") {
+  compare_packets(20'000);
+}
+
+TEST_CASE("model: a million packets", "[.soak]") { compare_packets(1'000'000); }

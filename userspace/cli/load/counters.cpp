@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The counters of an instance, as text and as JSON: one source of rows, two ways to print them.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+
+#include "cli/load/show.hpp"
+
+namespace agentnic::cli {
+namespace {
+
+constexpr std::array<const char*, ANIC_REASON__MAX> kReasonNames = {
+    "none",          "pass_control",   "pass_service", "pass_default", "pass_unparsed",
+    "pass_fragment", "pass_no_socket", "pass_no_xdp",  "redirect_xsk", "pass_dscp",
+    "pass_roce",     "pass_too_long",  "pass_lane"};
+
+constexpr std::array<const char*, ANIC_DIRECTION__MAX> kDirectionNames = {"in", "out"};
+constexpr std::array kDirections = {ANIC_DIRECTION_IN, ANIC_DIRECTION_OUT};
+
+anic_count operator+(const anic_count& a, const anic_count& b) {
+  return {.packets = a.packets + b.packets, .bytes = a.bytes + b.bytes};
+}
+
+std::string class_word(std::size_t cls) {
+  return std::string(policy::class_name(static_cast<std::uint8_t>(cls)));
+}
+
+std::string tenant_word(const kern::Stats& stats, std::size_t tenant) {
+  if (tenant == 0) return "(none)";
+  return stats.tenants.empty() ? "" : stats.tenants[tenant].name;
+}
+
+anic_count of_class(const kern::Stats& stats, anic_direction direction, std::uint32_t cls) {
+  anic_count sum{};
+  for (std::uint32_t tenant = 0; tenant < ANIC_TENANTS_MAX; ++tenant)
+    sum = sum + stats.lane(direction, ANIC_LANE(tenant, cls));
+  return sum;
+}
+
+/// One line of a table, and how to read it from any snapshot.
+struct Row {
+  std::string name;
+  std::function<anic_count(const kern::Stats&)> read;
+};
+
+std::vector<Row> reason_rows(anic_direction direction) {
+  std::vector<Row> rows;
+  for (std::size_t i = 1; i < ANIC_REASON__MAX; ++i) {
+    rows.push_back(
+        {kReasonNames[i], [=](const kern::Stats& stats) { return stats.by_reason(direction)[i]; }});
+  }
+  return rows;
+}
+
+std::vector<Row> class_rows(anic_direction direction) {
+  std::vector<Row> rows;
+  for (std::uint32_t i = 1; i < ANIC_CLASS__MAX; ++i) {
+    rows.push_back({class_word(i), [=](const kern::Stats& stats) { return of_class(stats, direction, i); }});
+  }
+  return rows;
+}
+
+std::vector<Row> lane_rows(const kern::Stats& stats, anic_direction direction) {
+  std::vector<Row> rows;
+  for (std::uint32_t id = 0; id < ANIC_LANES_MAX; ++id) {
+    const std::string tenant = tenant_word(stats, id / ANIC_CLASS__MAX);
+    if (tenant.empty() || id % ANIC_CLASS__MAX == 0) continue;
+    if (stats.counters().lanes[direction][id].seen == 0) continue;  // a tenant has five, most of them unused
+    rows.push_back({tenant + "/" + class_word(id % ANIC_CLASS__MAX),
+                    [=](const kern::Stats& one) { return one.lane(direction, id); }});
+  }
+  return rows;
+}
+
+std::vector<Row> service_rows(const kern::Stats& stats, anic_direction direction) {
+  std::vector<Row> rows;
+  for (std::size_t id = 1; id < stats.services.size(); ++id) {
+    if (stats.services[id].name[0] == '\0') continue;
+    rows.push_back({stats.services[id].name,
+                    [=](const kern::Stats& one) { return one.counters().services[direction][id]; }});
+  }
+  return rows;
+}
+
+std::string table(const std::string& title, const std::vector<Row>& rows, const kern::Stats& now,
+                  const kern::Stats* before, double seconds) {
+  std::string text = fmt::format("  {:<32}{:>16}{:>18}", title, "packets", "bytes");
+  text += before != nullptr ? fmt::format("{:>14}{:>14}\n", "packets/s", "Mbit/s") : "\n";
+  for (const Row& row : rows) {
+    const anic_count count = row.read(now);
+    text += fmt::format("  {:<32}{:>16}{:>18}", row.name, count.packets, count.bytes);
+    if (before != nullptr) {
+      const anic_count old = row.read(*before);
+      const auto rise = [](std::uint64_t from, std::uint64_t to) {  // a counter may have begun anew
+        return static_cast<double>(to > from ? to - from : 0);
+      };
+      text += fmt::format("{:>14.0f}{:>14.2f}", rise(old.packets, count.packets) / seconds,
+                          rise(old.bytes, count.bytes) * 8e-6 / seconds);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+Json counts(const anic_count& count) { return {{"packets", count.packets}, {"bytes", count.bytes}}; }
+
+Json rows_json(const std::vector<Row>& rows, const kern::Stats& stats) {
+  Json json = Json::object();
+  for (const Row& row : rows) json[row.name] = counts(row.read(stats));
+  return json;
+}
+
+/// Each tenant's lanes that saw anything, and whether all that they saw went somewhere.
+Json tenants_json(const kern::Stats& stats, anic_direction direction) {
+  Json tenants = Json::object();
+  for (std::uint32_t tenant = 0; tenant < ANIC_TENANTS_MAX; ++tenant) {
+    const std::string name = tenant_word(stats, tenant);
+    if (name.empty()) continue;
+    Json classes = Json::object();
+    std::uint64_t seen = 0;
+    anic_count gone{};
+    for (std::uint32_t cls = 1; cls < ANIC_CLASS__MAX; ++cls) {
+      const anic_lane_count& lane = stats.counters().lanes[direction][ANIC_LANE(tenant, cls)];
+      if (lane.seen == 0) continue;
+      Json reasons = Json::object();
+      for (std::size_t i = 0; i < ANIC_REASON__MAX; ++i) {
+        if (lane.by_reason[i].packets != 0) reasons[kReasonNames[i]] = counts(lane.by_reason[i]);
+      }
+      classes[class_word(cls)] = {{"seen_packets", lane.seen}, {"by_reason", reasons}};
+      seen += lane.seen;
+      gone = gone + stats.lane(direction, ANIC_LANE(tenant, cls));
+    }
+    tenants[name] = {
+        {"seen_packets", seen}, {"packets", gone.packets}, {"bytes", gone.bytes}, {"by_class", classes}};
+  }
+  const anic_lane_count& gone = stats.counters().gone[direction];
+  if (gone.seen != 0) {
+    anic_count all{};
+    for (const anic_count& count : gone.by_reason) all = all + count;
+    tenants["(gone)"] = {{"seen_packets", gone.seen},
+                         {"packets", all.packets},
+                         {"bytes", all.bytes},
+                         {"by_class", Json::object()}};
+  }
+  return tenants;
+}
+
+Json queues_json(const kern::Stats& stats, anic_direction direction) {
+  Json queues = Json::array();
+  for (std::size_t queue = 0; queue < ANIC_QUEUES_MAX; ++queue) {
+    Json reasons = Json::object();
+    for (std::size_t i = 0; i < ANIC_REASON__MAX; ++i) {
+      const std::uint64_t packets = stats.counters().queues[direction][queue].by_reason[i];
+      if (packets != 0) reasons[kReasonNames[i]] = packets;
+    }
+    if (!reasons.empty()) queues.push_back({{"queue", queue}, {"packets_by_reason", reasons}});
+  }
+  return queues;
+}
+
+}  // namespace
+
+Json to_json(const kern::InstanceStatus& status, const kern::Stats& stats) {
+  Json json = {{"interface", status.ifname},
+               {"netns", status.netns ? status.netns->name() : ""},
+               {"generation", stats.generation},
+               {"control_alarms",
+                {{"seconds", stats.control.alarms}, {"last_monotonic_s", stats.control.last_alarm_s}}}};
+  for (const anic_direction direction : kDirections) {
+    json[kDirectionNames[direction]] = {{"by_reason", rows_json(reason_rows(direction), stats)},
+                                        {"by_class", rows_json(class_rows(direction), stats)},
+                                        {"by_service", rows_json(service_rows(stats, direction), stats)},
+                                        {"by_tenant", tenants_json(stats, direction)},
+                                        {"by_queue", queues_json(stats, direction)}};
+  }
+  return json;
+}
+
+std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats, const kern::Stats* before,
+                    double seconds) {
+  std::string text = fmt::format("{}\n", place(status));
+  if (stats.control.alarms != 0) {
+    text += fmt::format("  ALARM: control traffic was above the policy's control_alarm in {} seconds\n",
+                        stats.control.alarms);
+  }
+  for (const anic_direction direction : kDirections) {
+    const std::string suffix = direction == ANIC_DIRECTION_IN ? ", in" : ", out";
+    text += table("reason" + suffix, reason_rows(direction), stats, before, seconds);
+    text += table("lane" + suffix, lane_rows(stats, direction), stats, before, seconds);
+    text += table("service" + suffix, service_rows(stats, direction), stats, before, seconds);
+  }
+  return text;
+}
+
+}  // namespace agentnic::cli

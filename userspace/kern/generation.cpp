@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kern/generation.hpp"
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "abi/flow.h"
+#include "abi/meta.h"
+#include "abi/stats.h"
+#include "base/clock.hpp"
+
+namespace agentnic::kern {
+namespace {
+
+constexpr std::size_t kBatch = 4096;
+
+/// The inner map of `outer` in this slot.
+Result<UniqueFd> open_inner(const Maps& maps, const char* outer, std::uint32_t slot) {
+  std::uint32_t id = 0;
+  ANIC_TRY(maps.read(outer, slot, id));
+  UniqueFd fd(bpf_map_get_fd_by_id(id));
+  if (!fd) return fail_errno(errno, fmt::format("open slot {} of map {}", slot, outer));
+  return fd;
+}
+
+/// All keys and values of an inner map.
+template <typename Key, typename Value>
+Result<std::map<Key, Value>> read_all(const Maps& maps, const char* outer, std::uint32_t slot) {
+  const UniqueFd inner = ANIC_TRY(open_inner(maps, outer, slot));
+  std::map<Key, Value> all;
+  std::vector<Key> keys(kBatch);
+  std::vector<Value> values(kBatch);
+  std::array<std::byte, 64> place{};  // where the kernel goes on
+  bool first = true;
+  for (bool more = true; more; first = false) {
+    LIBBPF_OPTS(bpf_map_batch_opts, batch);
+    auto count = static_cast<std::uint32_t>(kBatch);
+    more = bpf_map_lookup_batch(inner.get(), first ? nullptr : place.data(), place.data(), keys.data(),
+                                values.data(), &count, &batch) == 0;
+    if (!more && errno != ENOENT) return fail_errno(errno, fmt::format("read map {}", outer));
+    for (std::uint32_t i = 0; i < count; ++i) all.emplace(keys[i], values[i]);
+  }
+  return all;
+}
+
+/// A map of the kind that `outer` holds, filled.
+template <typename Key, typename Value>
+Result<UniqueFd> make_inner(const char* outer, bpf_map_type type, std::uint32_t max_entries,
+                            std::uint32_t flags, const std::map<Key, Value>& entries) {
+  LIBBPF_OPTS(bpf_map_create_opts, options);
+  options.map_flags = flags;
+  UniqueFd fd(bpf_map_create(type, outer, sizeof(Key), sizeof(Value), max_entries, &options));
+  if (!fd) return fail_errno(errno, fmt::format("make a map for {} with {} entries", outer, max_entries));
+  std::vector<Key> keys;
+  std::vector<Value> values;
+  const auto flush = [&]() -> Status {
+    LIBBPF_OPTS(bpf_map_batch_opts, batch);
+    auto count = static_cast<std::uint32_t>(keys.size());
+    if (count != 0 && bpf_map_update_batch(fd.get(), keys.data(), values.data(), &count, &batch) != 0)
+      return fail_errno(errno, fmt::format("fill map {}", outer));
+    keys.clear();
+    values.clear();
+    return {};
+  };
+  for (const auto& [key, value] : entries) {
+    keys.push_back(key);
+    values.push_back(value);
+    if (keys.size() == kBatch) ANIC_TRY(flush());
+  }
+  ANIC_TRY(flush());
+  return fd;
+}
+
+std::uint32_t room_for(std::size_t entries) {
+  return static_cast<std::uint32_t>(std::max<std::size_t>(entries, 1));
+}
+
+/// Waits until no program is running that read the generation word before the last commit: the kernel ends a
+/// write to a map of maps with a grace period (maybe_wait_bpf_programs() in kernel/bpf/syscall.c), and what
+/// is written here is what stands there.
+Status settle(const Maps& maps, std::uint32_t slot) {
+  const UniqueFd inner = ANIC_TRY(open_inner(maps, "anic_ports", slot));
+  return maps.write("anic_ports", slot, inner.get());
+}
+
+/// `count` rows from `first`, zero beyond `rows`.
+template <typename Row>
+Status write_rows(const Maps& maps, const char* name, std::uint32_t first, std::uint32_t count,
+                  std::span<const Row> rows) {
+  std::vector<Row> values(rows.begin(), rows.end());
+  values.resize(count);
+  std::vector<std::uint32_t> indices(count);
+  std::iota(indices.begin(), indices.end(), first);
+  LIBBPF_OPTS(bpf_map_batch_opts, batch);
+  if (bpf_map_update_batch(maps.fd(name), indices.data(), values.data(), &count, &batch) != 0)
+    return fail_errno(errno, fmt::format("fill map {}", name));
+  return {};
+}
+
+/// Ports with their owners, as the kernel has them.
+struct PortTables {
+  std::map<std::uint32_t, anic_port> ports;
+  std::map<std::uint32_t, anic_owners> owners;  ///< [0] stays empty
+};
+
+PortTables join_owners(const policy::Tables& tables) {
+  PortTables joined{tables.ports, {}};
+  for (const auto& [key, service] : tables.owned) {
+    anic_port& port = joined.ports[policy::port_index(key.protocol, key.port)];
+    if (port.owners == 0) port.owners = static_cast<__u16>(joined.owners.size() + 1);
+    anic_owners& block = joined.owners[port.owners];
+    const std::span ends(key.role == ANIC_ROLE_SERVER ? block.server : block.client);
+    ends[key.tenant - 1U] = static_cast<__u16>(service);
+  }
+  return joined;
+}
+
+/// The other way round.
+void part_owners(PortTables joined, policy::Tables& tables) {
+  for (auto& [index, port] : joined.ports) {
+    const auto add = [&](std::span<const __u16> ends, std::uint8_t role) {
+      for (std::size_t i = 0; i < ends.size(); ++i) {
+        if (ends[i] == 0) continue;
+        const anic_owned_port key{
+            .port = static_cast<__u16>(index % ANIC_PORTS),
+            .tenant = static_cast<__u8>(i + 1),
+            .protocol = static_cast<__u8>(index >= ANIC_PORTS ? IPPROTO_TCP : IPPROTO_UDP),
+            .role = role,
+            ._pad = {}};
+        tables.owned[key] = ends[i];
+      }
+    };
+    if (port.owners != 0) {
+      const anic_owners& block = joined.owners[port.owners];
+      add(block.server, ANIC_ROLE_SERVER);
+      add(block.client, ANIC_ROLE_CLIENT);
+    }
+    port.owners = 0;
+  }
+  tables.ports = std::move(joined.ports);
+}
+
+Status fill_slot(const Maps& maps, std::uint32_t slot, const policy::Tables& tables) {
+  const auto put = [&](const char* outer, bpf_map_type type, std::uint32_t room, std::uint32_t flags,
+                       const auto& entries) -> Status {
+    const UniqueFd inner = ANIC_TRY(make_inner(outer, type, room, flags, entries));
+    return maps.write(outer, slot, inner.get());
+  };
+  const auto put_trie = [&](const char* outer, const auto& prefixes) {
+    return put(outer, BPF_MAP_TYPE_LPM_TRIE, room_for(prefixes.size()), BPF_F_NO_PREALLOC, prefixes);
+  };
+  ANIC_TRY(put_trie("anic_remotes", tables.remotes));
+  ANIC_TRY(put_trie("anic_locals", tables.locals));
+  ANIC_TRY(put("anic_senders", BPF_MAP_TYPE_HASH, room_for(tables.senders.size()), 0, tables.senders));
+  const PortTables ports = join_owners(tables);
+  ANIC_TRY(put("anic_owners", BPF_MAP_TYPE_ARRAY, ANIC_OWNERS_MAX, 0, ports.owners));
+  ANIC_TRY(put("anic_ports", BPF_MAP_TYPE_ARRAY, 2 * ANIC_PORTS, 0, ports.ports));
+  ANIC_TRY(write_rows<anic_service>(maps, "anic_services", slot * ANIC_SERVICES_MAX, ANIC_SERVICES_MAX,
+                                    tables.services));
+  ANIC_TRY(write_rows<anic_tenant>(maps, "anic_tenants", slot * ANIC_TENANTS_MAX, ANIC_TENANTS_MAX,
+                                   tables.tenants));
+  ANIC_TRY(write_rows<anic_lane>(maps, "anic_staging", 0, ANIC_PROFILE__MAX * ANIC_LANES_MAX, tables.lanes));
+  return maps.write("anic_policies", slot, tables.policy);
+}
+
+/// Rows whose id had no name, or another one, in the generation before: their counters begin anew.
+template <typename Row>
+void mark_fresh(std::vector<Row>& rows, const std::vector<Row>& before) {
+  for (std::size_t id = 1; id < rows.size(); ++id) {
+    const bool same = id < before.size() && std::strncmp(rows[id].name, before[id].name, ANIC_NAME_LEN) == 0;
+    rows[id].fresh = rows[id].name[0] != '\0' && !same ? 1 : 0;
+  }
+}
+
+/// `count` rows from `first` on.
+template <typename Row>
+Result<std::vector<Row>> read_rows(const Maps& maps, const char* name, std::uint32_t first,
+                                   std::uint32_t count) {
+  std::vector<Row> rows(count);
+  std::vector<std::uint32_t> indices(count);
+  std::uint32_t before = first - 1;
+  std::uint32_t last = 0;
+  LIBBPF_OPTS(bpf_map_batch_opts, batch);
+  const std::uint32_t wanted = count;
+  const int code = bpf_map_lookup_batch(maps.fd(name), first == 0 ? nullptr : &before, &last, indices.data(),
+                                        rows.data(), &count, &batch);
+  if ((code != 0 && errno != ENOENT) || count != wanted)
+    return fail_errno(code != 0 ? errno : EIO, fmt::format("read map {}", name));
+  if constexpr (requires { rows[0].fresh; }) {
+    for (Row& row : rows) row.fresh = 0;  // the kernel's, not the policy's
+  }
+  return rows;
+}
+
+Result<std::string> cgroup2_root() {
+  std::ifstream mounts("/proc/self/mounts");
+  std::string device;
+  std::string where;
+  std::string type;
+  std::string rest;
+  while (mounts >> device >> where >> type && std::getline(mounts, rest)) {
+    if (type == "cgroup2") return where;
+  }
+  return fail(Exit::Unsupported, "find the cgroup2 file system: none is mounted",
+              "mount -t cgroup2 none /sys/fs/cgroup, or name no cgroups in the policy");
+}
+
+/// A cgroup's id is the file handle of its folder.
+Result<std::uint64_t> cgroup_id(const std::string& folder) {
+  constexpr std::size_t kIdBytes = sizeof(std::uint64_t);
+  alignas(file_handle) std::array<std::byte, sizeof(file_handle) + kIdBytes> buffer{};
+  auto* handle = reinterpret_cast<file_handle*>(buffer.data());
+  handle->handle_bytes = kIdBytes;
+  int mount_id = 0;
+  if (::name_to_handle_at(AT_FDCWD, folder.c_str(), handle, &mount_id, 0) != 0) {
+    const int code = errno;
+    if (code == ENOENT)
+      return fail(Exit::BadInput, fmt::format("find the cgroup {}: there is none", folder), "mkdir makes it");
+    return fail_errno(code, "find the id of the cgroup " + folder);
+  }
+  std::uint64_t id = 0;
+  std::memcpy(&id, buffer.data() + sizeof(file_handle), sizeof(id));
+  return id;
+}
+
+}  // namespace
+
+Result<InForce> read_in_force(const Maps& maps) {
+  anic_state state{};
+  ANIC_TRY(maps.read("anic_state", 0, state));
+  InForce found;
+  found.generation = static_cast<std::uint32_t>(state.word);
+  if (found.generation != 0)
+    ANIC_TRY(maps.read("anic_policies", found.generation % ANIC_SLOTS, found.policy));
+  return found;
+}
+
+Result<policy::Tables> read_names(const Maps& maps) {
+  const InForce in_force = ANIC_TRY(read_in_force(maps));
+  policy::Tables tables;
+  if (in_force.generation == 0) return tables;
+  const std::uint32_t slot = in_force.generation % ANIC_SLOTS;
+  tables.tenants =
+      ANIC_TRY(read_rows<anic_tenant>(maps, "anic_tenants", slot * ANIC_TENANTS_MAX, ANIC_TENANTS_MAX));
+  tables.services =
+      ANIC_TRY(read_rows<anic_service>(maps, "anic_services", slot * ANIC_SERVICES_MAX, ANIC_SERVICES_MAX));
+  while (tables.services.size() > 1 && tables.services.back().name[0] == '\0') tables.services.pop_back();
+  return tables;
+}
+
+Result<policy::Tables> read_tables(const Maps& maps) {
+  const InForce in_force = ANIC_TRY(read_in_force(maps));
+  policy::Tables tables = ANIC_TRY(read_names(maps));
+  if (in_force.generation == 0) return tables;
+  const std::uint32_t slot = in_force.generation % ANIC_SLOTS;
+  tables.policy = in_force.policy;
+  tables.policy.committed_at_ns = 0;
+  tables.remotes = ANIC_TRY((read_all<anic_prefix, std::uint32_t>(maps, "anic_remotes", slot)));
+  tables.locals = ANIC_TRY((read_all<anic_prefix, std::uint32_t>(maps, "anic_locals", slot)));
+  tables.senders = ANIC_TRY((read_all<anic_sender, std::uint32_t>(maps, "anic_senders", slot)));
+  PortTables ports;
+  ports.owners = ANIC_TRY((read_all<std::uint32_t, anic_owners>(maps, "anic_owners", slot)));
+  ports.ports = ANIC_TRY((read_all<std::uint32_t, anic_port>(maps, "anic_ports", slot)));
+  std::erase_if(ports.ports, [](const auto& port) { return port.second == anic_port{}; });
+  part_owners(std::move(ports), tables);
+  const auto lanes = std::uint32_t{ANIC_PROFILE__MAX} * ANIC_LANES_MAX;
+  tables.lanes = ANIC_TRY(read_rows<anic_lane>(maps, "anic_lanes", slot * lanes, lanes));
+  return tables;
+}
+
+policy::Ids ids_of(const policy::Tables& tables) {
+  policy::Ids ids;
+  for (std::size_t id = 1; id < tables.tenants.size(); ++id) {
+    if (const char* name = tables.tenants[id].name; *name != '\0')
+      ids.tenants[name] = static_cast<std::uint16_t>(id);
+  }
+  for (std::size_t id = 1; id < tables.services.size(); ++id) {
+    if (const char* name = tables.services[id].name; *name != '\0')
+      ids.services[name] = static_cast<std::uint16_t>(id);
+  }
+  return ids;
+}
+
+Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids& ids) {
+  policy::Tables tables = policy::compile(policy, ANIC_TRY(policy::assign_ids(policy, ids)));
+  if (tables.cgroups.empty()) return tables;
+  const std::string root = ANIC_TRY(cgroup2_root());
+  for (const auto& [path, tenant] : tables.cgroups) {
+    const std::uint64_t id = ANIC_TRY(cgroup_id(root + "/" + path));
+    tables.senders[{.id = id, .kind = ANIC_SENDER_CGROUP, ._pad = 0}] = tenant;
+  }
+  tables.cgroups.clear();
+  return tables;
+}
+
+Status install(const Maps& maps, int commit_fd, policy::Tables tables) {
+  const policy::Tables before = ANIC_TRY(read_tables(maps));
+  const InForce in_force = ANIC_TRY(read_in_force(maps));
+  anic_commit commit{.expected = in_force.generation, .uses = tables.policy.uses};
+  if (in_force.generation != 0) ANIC_TRY(settle(maps, in_force.generation % ANIC_SLOTS));
+  mark_fresh(tables.tenants, before.tenants);
+  mark_fresh(tables.services, before.services);
+  tables.policy.committed_at_ns = wall_ns();
+  ANIC_TRY(fill_slot(maps, (in_force.generation + 1) % ANIC_SLOTS, tables));
+
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  options.ctx_in = &commit;
+  options.ctx_size_in = sizeof(commit);
+  if (bpf_prog_test_run_opts(commit_fd, &options) != 0) return fail_errno(errno, "run anic_commit");
+  if (const int code = static_cast<int>(options.retval); code != 0)
+    return fail_errno(code, fmt::format("put generation {} in force", in_force.generation + 1));
+  return {};
+}
+
+std::uint64_t memory_bytes(const policy::Tables& tables, unsigned cpus) {
+  // Nodes as the kernel's allocator rounds them: a trie has up to one inner node for each leaf.
+  constexpr std::uint64_t kTrieNode = 64;
+  constexpr std::uint64_t kHashNode = 80;
+  constexpr std::uint64_t kHashBucket = 16;
+  const auto hash = [&](std::size_t entries) {
+    const std::uint64_t room = std::max<std::size_t>(entries, 1);
+    return room * kHashNode + std::bit_ceil(room) * kHashBucket;
+  };
+  const std::uint64_t slot = 2 * kTrieNode * (tables.remotes.size() + tables.locals.size()) +
+                             hash(tables.senders.size() + tables.cgroups.size()) +
+                             ANIC_OWNERS_MAX * sizeof(anic_owners) + 2 * ANIC_PORTS * sizeof(anic_port) +
+                             ANIC_SERVICES_MAX * sizeof(anic_service) +
+                             ANIC_TENANTS_MAX * sizeof(anic_tenant) + sizeof(anic_policy) +
+                             ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane);
+  return ANIC_SLOTS * slot + ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane) +
+         ANIC_FLOW_SETS * sizeof(anic_flow_set) + std::uint64_t{cpus} * sizeof(anic_counters) +
+         ANIC_QUEUES_MAX * sizeof(void*) + sizeof(anic_state) + sizeof(anic_control) + sizeof(anic_meta);
+}
+
+}  // namespace agentnic::kern

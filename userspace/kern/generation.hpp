@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// Generations of policy in the maps of an instance: reading the one in force, putting another in force.
+///
+/// Filling the idle slot changes nothing for any packet; anic_commit then changes one word. Whatever stops
+/// before that leaves the old generation in force, and a slot that the next install fills anew.
+
+#include <cstdint>
+
+#include "base/result.hpp"
+#include "kern/maps.hpp"
+#include "policy/compile.hpp"
+
+namespace agentnic::kern {
+
+/// What is in force. Generation 0: nothing yet.
+struct InForce {
+  std::uint32_t generation = 0;
+  anic_policy policy{};
+};
+Result<InForce> read_in_force(const Maps& maps);
+
+/// Of the tables in force those that have names: tenants and services.
+Result<policy::Tables> read_names(const Maps& maps);
+
+/// The tables of the generation in force; cgroups are among the senders, by id.
+Result<policy::Tables> read_tables(const Maps& maps);
+
+/// The names of those tables.
+policy::Ids ids_of(const policy::Tables& tables);
+
+/// A policy as tables, with the ids that names have already; cgroups are looked up, and bad input if one is
+/// not there.
+Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids& ids);
+
+/// Fills the idle slot and puts it in force by running anic_commit. Only for who holds the lock of the pins.
+Status install(const Maps& maps, int commit_fd, policy::Tables tables);
+
+/// Bytes of kernel memory that all maps of an instance take at most with these tables in both slots and
+/// `cpus` possible CPUs. Nodes of tries and hashes are counted as Linux 6.18 makes them.
+std::uint64_t memory_bytes(const policy::Tables& tables, unsigned cpus);
+
+}  // namespace agentnic::kern

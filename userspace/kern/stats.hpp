@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// The counters of an instance, summed over CPUs.
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "abi/policy.h"
+#include "abi/stats.h"
+#include "base/result.hpp"
+#include "kern/instance.hpp"
+
+namespace agentnic::kern {
+
+/// Indexed by anic_reason.
+using ByReason = std::array<anic_count, ANIC_REASON__MAX>;
+
+/// The counters of all CPUs together, and the names for their ids.
+struct Stats {
+  std::vector<anic_counters> total;  ///< one element; on the heap, because it is large
+  anic_control control{};
+  std::uint32_t generation = 0;        ///< in force when they were read
+  std::vector<anic_service> services;  ///< by id; an id without a name is not in use
+  std::vector<anic_tenant> tenants;    ///< likewise
+
+  [[nodiscard]] const anic_counters& counters() const { return total.front(); }
+
+  /// Of a lane, summed by reason.
+  [[nodiscard]] anic_count lane(anic_direction direction, std::uint32_t lane) const;
+  /// Summed over all lanes, those of tenants that are gone included.
+  [[nodiscard]] ByReason by_reason(anic_direction direction) const;
+};
+Result<Stats> read_stats(const InstanceStatus& status);
+
+}  // namespace agentnic::kern

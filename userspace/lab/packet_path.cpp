@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lab/packet_path.hpp"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <numeric>
+#include <vector>
+
+#include "kern/flow_bench.hpp"
+#include "kern/generation.hpp"
+#include "kern/object.hpp"
+#include "kern/test_run.hpp"
+#include "lab/measure.hpp"
+#include "lab/packet.hpp"
+#include "lab/pairs.hpp"
+
+namespace agentnic::lab {
+namespace {
+
+constexpr std::uint32_t kRuns = 100'000;
+constexpr int kChunks = 10;
+constexpr int kBestChunks = 3;
+constexpr std::size_t kPayload = 64;
+constexpr std::uint16_t kPort = 9000;
+constexpr std::uint32_t kManyFlows = 10'000;
+constexpr std::uint32_t kAllFlows = 1U << 24U;
+constexpr std::uint32_t kPeers = 1024;
+constexpr std::uint32_t kFloodPackets = 100'000;
+constexpr const char* kPeerFile = "xdpfilt_alw_all.o";  // of xdp-tools: every filter of xdp-filter, none set
+
+struct Scale {
+  std::uint32_t tenants;
+  std::uint32_t prefixes;
+  std::uint32_t services;
+};
+constexpr Scale kFull = {64, 100'000, 10'000};
+constexpr Scale kSmall = {10, 10, 10};
+
+/// Half of the prefixes are 10.a.b.0/24, half 2001:db8:a:b::/64, dealt to the tenants by turns; every port
+/// that has a service has one of every tenant, so that a new flow meets each look-up.
+policy::Policy make_policy(const Scale& scale) {
+  policy::Policy made;
+  made.name = "bench";
+  for (std::uint32_t i = 0; i < scale.tenants; ++i) {
+    policy::Tenant tenant;
+    tenant.name = fmt::format("tenant-{}", i);
+    made.tenants.push_back(tenant);
+  }
+  for (std::uint32_t i = 0; i < scale.prefixes; ++i) {
+    anic_prefix prefix{};
+    if (i % 2 == 0) {
+      prefix.length = 96 + 24;
+      prefix.address_be[2] = htonl(0xffff);
+      prefix.address_be[3] = htonl(0x0a000000U | (i / 2) << 8U);
+    } else {
+      prefix.length = 64;
+      prefix.address_be[0] = htonl(0x20010db8);
+      prefix.address_be[1] = htonl(i / 2);
+    }
+    made.tenants[i / 2 % scale.tenants].remotes.push_back(prefix);
+  }
+  for (std::uint32_t i = 0; i < scale.services; ++i) {
+    policy::Service service;
+    service.name = fmt::format("service-{}", i);
+    service.tenant = made.tenants[i % scale.tenants].name;
+    service.protocol = IPPROTO_UDP;
+    service.port = static_cast<std::uint16_t>(kPort + i / scale.tenants);
+    service.cls = ANIC_CLASS_RPC;
+    service.path = ANIC_PATH_KERNEL;
+    made.services.push_back(service);
+  }
+  return made;
+}
+
+/// An instance at some scale that no interface has.
+struct Instance {
+  kern::Object object;
+  kern::FlowBench flows;
+};
+
+Result<Instance> make_instance(const Scale& scale) {
+  Instance made{ANIC_TRY(kern::Object::load()), {}};
+  const kern::Maps maps = ANIC_TRY(made.object.maps());
+  ANIC_TRY(kern::install(maps, made.object.commit_fd(), ANIC_TRY(kern::tables_of(make_policy(scale), {}))));
+  made.flows = ANIC_TRY(kern::FlowBench::load(maps));
+  return made;
+}
+
+Frame frame_v4() {
+  return PacketBuilder()
+      .eth()
+      .from("10.0.1.1")
+      .to("192.0.2.2")
+      .ipv4()
+      .udp(40000, kPort)
+      .payload(kPayload)
+      .build();
+}
+Frame frame_v6() {
+  return PacketBuilder()
+      .eth()
+      .from("2001:db8:0:1::1")
+      .to("2001:db8::2")
+      .ipv6()
+      .udp(40000, kPort)
+      .payload(kPayload)
+      .build();
+}
+
+/// Nanoseconds a run: the mean of the best chunks, because whatever interrupts a program only adds to its
+/// time, and the kernel rounds each chunk to whole nanoseconds.
+Result<double> timed(int prog_fd, const Frame& frame, std::uint32_t runs = kRuns, int chunks = kChunks) {
+  std::vector<double> times;
+  for (int chunk = 0; chunk < chunks; ++chunk)
+    times.push_back(ANIC_TRY(kern::time_runs(prog_fd, frame, runs)));
+  std::ranges::sort(times);
+  const auto best = std::min<std::ptrdiff_t>(kBestChunks, std::ssize(times));
+  return std::accumulate(times.begin(), times.begin() + best, 0.0) / static_cast<double>(best);
+}
+
+/// What one program costs over another, which is measured by turns with it.
+Result<Json> over(const RowWords& words, double target, const std::function<Result<double>()>& ours,
+                  const std::function<Result<double>()>& noop, const std::function<Result<double>()>& peer) {
+  std::vector<double> noops;
+  const auto over_noop = [&](const std::function<Result<double>()>& one) -> Result<double> {
+    noops.push_back(ANIC_TRY(noop()));
+    return ANIC_TRY(one()) - noops.back();
+  };
+  const Pairs pairs = ANIC_TRY(
+      alternate(words.id, [&](Pairs&) { return over_noop(ours); }, [&](Pairs&) { return over_noop(peer); }));
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  RowWords said = words;
+  said.note += fmt::format("; the no-op took {:.1f} ns; BPF_PROG_TEST_RUN, best {} of {} times {} runs",
+                           spread(noops).median, kBestChunks, kChunks, kRuns);
+  return bench_row(said, pairs.ours, ratios, spread(pairs.peers).median, target, Bound::AtMost,
+                   pairs.problem);
+}
+
+Result<Json> hot(const std::string& id, double target, const Frame& frame, const char* family) {
+  const Instance instance = ANIC_TRY(make_instance(kFull));
+  const UniqueFd noop = ANIC_TRY(kern::load_noop_xdp());
+  const auto peer = ANIC_TRY(kern::PeerProgram::load(kPeerFile));
+  return over(
+      {.id = id,
+       .unit = "ns",
+       .peer = "xdp-filter, all features",
+       .note =
+           fmt::format("time over a no-op program for a UDP packet of a hot {} flow at full scale", family)},
+      target, [&] { return timed(instance.object.xdp_fd(), frame); },
+      [&] { return timed(noop.get(), frame); }, [&] { return timed(peer.fd(), frame); });
+}
+
+}  // namespace
+
+Result<Json> xdp_hot_ns() { return hot("xdp_hot_ns", 15, frame_v4(), "IPv4"); }
+Result<Json> xdp_hot_v6_ns() { return hot("xdp_hot_v6_ns", 20, frame_v6(), "IPv6"); }
+
+/// Flows of the benchmarks' program, over choosing them alone.
+static Result<Json> many(const std::string& id, double target, const anic_bench& setup,
+                         const std::string& note) {
+  const Instance instance = ANIC_TRY(make_instance(kFull));
+  const auto peer = ANIC_TRY(kern::PeerProgram::load(kPeerFile));
+  const UniqueFd noop = ANIC_TRY(kern::load_noop_xdp());
+  ANIC_TRY(instance.flows.set(setup));
+  return over(
+      {.id = id, .unit = "ns", .peer = "xdp-filter, all features, one flow", .note = note}, target,
+      [&] { return timed(instance.flows.flows_fd(), frame_v4()); },
+      [&] { return timed(instance.flows.noop_fd(), frame_v4()); },
+      // The peer does not choose a flow: its no-op is the plain one, which what is taken off makes up for.
+      [&]() -> Result<double> {
+        return ANIC_TRY(timed(peer.fd(), frame_v4())) - ANIC_TRY(timed(noop.get(), frame_v4())) +
+               ANIC_TRY(timed(instance.flows.noop_fd(), frame_v4()));
+      });
+}
+
+Result<Json> xdp_flows_ns() {
+  return many(
+      "xdp_flows_ns", 25,
+      {.flows = kManyFlows, .base = 0, .random = 0, .next = 0, .peers = kAllFlows, ._pad = 0},
+      fmt::format("time over choosing the flow alone, {} IPv4 flows in turn at full scale", kManyFlows));
+}
+
+Result<Json> xdp_new_flow_ns() {
+  return many(
+      "xdp_new_flow_ns", 200,
+      {.flows = kAllFlows, .base = 0, .random = 1, .next = 0, .peers = kPeers, ._pad = 0},
+      fmt::format(
+          "time over choosing the flow alone, each packet a new flow of one of {} IPv4 peers at full scale",
+          kPeers));
+}
+
+Result<Json> xdp_new_source_ns() {
+  return many("xdp_new_source_ns", 200,
+              {.flows = kAllFlows, .base = 0, .random = 1, .next = 0, .peers = kAllFlows, ._pad = 0},
+              "time over choosing the flow alone, each packet from one of 2^24 IPv4 sources at full scale: "
+              "the nodes of the trie "
+              "come from memory");
+}
+
+Result<Json> xdp_scale_ratio() {
+  const Instance full = ANIC_TRY(make_instance(kFull));
+  const Instance small = ANIC_TRY(make_instance(kSmall));
+  const UniqueFd noop = ANIC_TRY(kern::load_noop_xdp());
+  const auto over_noop = [&](const Instance& instance) -> Result<double> {
+    const double base = ANIC_TRY(timed(noop.get(), frame_v4()));
+    return ANIC_TRY(timed(instance.object.xdp_fd(), frame_v4())) - base;
+  };
+  const Pairs pairs = ANIC_TRY(alternate(
+      "xdp_scale_ratio", [&](Pairs&) { return over_noop(full); }, [&](Pairs&) { return over_noop(small); }));
+  std::vector<double> values;
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < pairs.ours.size(); ++i) {
+    values.push_back(pairs.ours[i] / pairs.peers[i]);
+    ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  }
+  return bench_row(
+      {.id = "xdp_scale_ratio",
+       .unit = "x",
+       .peer = "10 prefixes, 10 services (ns)",
+       .note = fmt::format("hot flow over a no-op at full scale ({:.1f} ns) over the same with 10 and 10",
+                           spread(pairs.ours).median)},
+      values, ratios, spread(pairs.peers).median, 1.15, Bound::AtMost, pairs.problem);
+}
+
+Result<Json> xdp_flood_ratio() {
+  const Instance instance = ANIC_TRY(make_instance(kFull));
+  const Frame frame = frame_v4();
+  // The last of the flows are hot; the flood draws from all others.
+  const anic_bench hot = {.flows = kManyFlows,
+                          .base = kAllFlows - kManyFlows,
+                          .random = 0,
+                          .next = 0,
+                          .peers = kAllFlows,
+                          ._pad = 0};
+  const anic_bench flood = {
+      .flows = kAllFlows - kManyFlows, .base = 0, .random = 1, .next = 0, .peers = kAllFlows, ._pad = 0};
+  const auto round = [&](bool flooded) -> Result<double> {
+    std::vector<double> times;
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      ANIC_TRY(instance.flows.set(flood));
+      if (flooded) ANIC_TRY(kern::time_runs(instance.flows.flows_fd(), frame, kFloodPackets));
+      ANIC_TRY(instance.flows.set(hot));
+      const double noop = ANIC_TRY(kern::time_runs(instance.flows.noop_fd(), frame, kManyFlows));
+      ANIC_TRY(instance.flows.set(hot));
+      times.push_back(ANIC_TRY(kern::time_runs(instance.flows.flows_fd(), frame, kManyFlows)) - noop);
+    }
+    std::ranges::sort(times);
+    return times[times.size() / 2];
+  };
+  ANIC_TRY(round(false));  // the hot flows are in the cache
+  const Pairs pairs = ANIC_TRY(alternate(
+      "xdp_flood_ratio", [&](Pairs&) { return round(true); }, [&](Pairs&) { return round(false); }));
+  std::vector<double> values;
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < pairs.ours.size(); ++i) {
+    values.push_back(pairs.ours[i] / pairs.peers[i]);
+    ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  }
+  return bench_row({.id = "xdp_flood_ratio",
+                    .unit = "x",
+                    .peer = "the same without the flood (ns)",
+                    .note = fmt::format(
+                        "{} hot flows once in turn after {} packets of random sources ({:.1f} ns), over the "
+                        "same without; over choosing the flow alone",
+                        kManyFlows, kFloodPackets, spread(pairs.ours).median)},
+                   values, ratios, spread(pairs.peers).median, 1.5, Bound::AtMost, pairs.problem);
+}
+
+}  // namespace agentnic::lab

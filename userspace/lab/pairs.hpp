@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// Ours and a peer's, measured by turns in the same run, and the row of results/bench that becomes of it.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+
+namespace agentnic::lab {
+
+/// Repeats of one benchmark: ours and the peer's, paired.
+struct Pairs {
+  std::vector<double> ours;
+  std::vector<double> peers;
+  std::string problem;  ///< why it is not valid, or empty
+};
+
+/// Measures both by turns, and by turns each first.
+Result<Pairs> alternate(const std::string& id, const std::function<Result<double>(Pairs&)>& ours,
+                        const std::function<Result<double>(Pairs&)>& peer);
+
+/// What a row says beside its figures.
+struct RowWords {
+  std::string id;
+  std::string unit;
+  std::string peer;
+  std::string note;
+};
+
+/// The value must be at most, or at least, the target.
+enum class Bound { AtMost, AtLeast };
+
+/// A row of results/bench/latest.json. `values` are those of the repeats, `ratios` the paired ones (above 1
+/// is better for us).
+Json bench_row(const RowWords& words, const std::vector<double>& values, const std::vector<double>& ratios,
+               double peer_value, double target, Bound bound, const std::string& problem);
+
+}  // namespace agentnic::lab

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "policy/json_reader.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "abi/types.h"
+#include "policy/parse.hpp"
+#include "policy/text.hpp"
+
+namespace agentnic::policy {
+namespace {
+
+/// A value in a message; what is large is only named.
+std::string excerpt(const Json& value) {
+  if (value.is_structured()) return value.type_name();
+  return value.is_string() ? json_text(value.get_ref<const std::string&>()) : value.dump();
+}
+
+}  // namespace
+
+bool Watcher::operator()(int depth, Json::parse_event_t event, Json& value) {
+  using Event = Json::parse_event_t;
+  if (fault_) return false;
+  switch (event) {
+    case Event::object_start:
+    case Event::array_start:
+      if (depth >= kMaxDepth) {
+        fault_ = Fault{where(), fmt::format("nested more than {} levels deep", kMaxDepth), ""};
+        return false;
+      }
+      frames_.push_back({event == Event::array_start, 0, {}, {}});
+      break;
+    case Event::key:
+      frames_.back().key = value.get<std::string>();
+      if (!frames_.back().keys.insert(frames_.back().key).second) {
+        fault_ = Fault{where(), "this key stands twice", "keep one of them"};
+      }
+      break;
+    case Event::object_end:
+    case Event::array_end:
+      frames_.pop_back();
+      next();
+      break;
+    case Event::value:
+      next();
+      break;
+  }
+  return true;
+}
+
+void Watcher::next() {
+  if (!frames_.empty() && frames_.back().is_array) ++frames_.back().index;
+}
+
+std::string Watcher::where() const {
+  Pointer pointer;
+  for (const Frame& frame : frames_) {
+    if (frame.is_array) {
+      pointer /= frame.index;
+    } else if (!frame.key.empty()) {
+      pointer /= frame.key;
+    }
+  }
+  return pointer.to_string();
+}
+
+std::string string_at(const Json& value, const Pointer& at) {
+  if (!value.is_string()) {
+    throw Fault{at.to_string(), fmt::format("a string belongs here, not {}", value.type_name()), ""};
+  }
+  return value.get<std::string>();
+}
+
+std::int64_t integer_at(const Json& value, const Pointer& at, std::int64_t low, std::int64_t high) {
+  const bool fits = value.is_number_unsigned()
+                        ? value.get<std::uint64_t>() <= static_cast<std::uint64_t>(high)
+                        : value.is_number_integer();
+  if (!fits || value.get<std::int64_t>() < low || value.get<std::int64_t>() > high) {
+    throw Fault{at.to_string(),
+                fmt::format("{} is not a whole number from {} to {}", excerpt(value), low, high), ""};
+  }
+  return value.get<std::int64_t>();
+}
+
+ObjectReader::ObjectReader(const Json& json, Pointer at, std::span<const std::string_view> known)
+    : json_(json), at_(std::move(at)) {
+  if (!json.is_object()) {
+    throw Fault{at_.to_string(), fmt::format("an object belongs here, not {}", json.type_name()), ""};
+  }
+  for (const auto& [key, value] : json.items()) {
+    if (std::ranges::find(known, key) == known.end()) {
+      throw Fault{(at_ / key).to_string(), "unknown key",
+                  fmt::format("known here: {}", fmt::join(known, ", "))};
+    }
+  }
+}
+
+const Json& ObjectReader::need(const char* key) const {
+  const auto found = json_.find(key);
+  if (found == json_.end()) {
+    throw Fault{at_.to_string(), fmt::format("the key {} is missing", json_text(key)), ""};
+  }
+  return *found;
+}
+
+std::int64_t ObjectReader::integer(const char* key, std::int64_t low, std::int64_t high) const {
+  return integer_at(need(key), at(key), low, high);
+}
+
+std::string ObjectReader::name(const char* key) const {
+  const std::string value = string_at(need(key), at(key));
+  const auto good = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+  };
+  if (value.empty() || value.size() >= ANIC_NAME_LEN || !std::ranges::all_of(value, good)) {
+    throw Fault{at(key).to_string(), fmt::format("{} is not a name", json_text(value)),
+                fmt::format("1 to {} of a-z 0-9 - _ .", ANIC_NAME_LEN - 1)};
+  }
+  return value;
+}
+
+std::size_t ObjectReader::one_of(const char* key, std::span<const std::string_view> words) const {
+  const std::string value = string_at(need(key), at(key));
+  const auto found = std::ranges::find(words, value);
+  if (found == words.end()) {
+    throw Fault{at(key).to_string(), fmt::format("{} is not known here", json_text(value)),
+                fmt::format("one of: {}", fmt::join(words, ", "))};
+  }
+  return static_cast<std::size_t>(found - words.begin());
+}
+
+const Json& ObjectReader::need_array(const char* key) const {
+  const Json& value = need(key);
+  if (!value.is_array()) {
+    throw Fault{at(key).to_string(), fmt::format("an array belongs here, not {}", value.type_name()), ""};
+  }
+  return value;
+}
+
+}  // namespace agentnic::policy

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "policy/validate.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "policy/json_reader.hpp"
+#include "policy/order.hpp"
+#include "policy/parse.hpp"
+#include "policy/prefix.hpp"
+#include "policy/units.hpp"
+
+namespace agentnic::policy {
+namespace {
+
+/// Who has what, by JSON pointer. A second claim is a fault.
+template <typename Key>
+class Claims {
+ public:
+  /// `what` says what is claimed; it is asked only for a fault.
+  template <typename What>
+  void claim(const Key& key, const std::string& place, What what) {
+    const auto [owner, fresh] = owners_.try_emplace(key, place);
+    if (!fresh) throw Fault{place, fmt::format("{} is taken by {}", what(), owner->second), ""};
+  }
+
+  [[nodiscard]] const std::string* owner(const Key& key) const {
+    const auto found = owners_.find(key);
+    return found == owners_.end() ? nullptr : &found->second;
+  }
+
+ private:
+  std::map<Key, std::string> owners_;
+};
+
+template <typename Named>
+void check_names(const std::vector<Named>& items, const char* list) {
+  Claims<std::string> names;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    names.claim(items[i].name, fmt::format("/{}/{}/name", list, i),
+                [&] { return fmt::format("the name {}", items[i].name); });
+  }
+}
+
+/// One value of `list` belongs to one tenant; `say` makes its text.
+template <typename T, typename Say>
+void check_owners(const Policy& policy, const char* key, std::vector<T> Tenant::* list, Say say) {
+  Claims<T> owners;
+  for (std::size_t i = 0; i < policy.tenants.size(); ++i) {
+    const std::vector<T>& values = policy.tenants[i].*list;
+    for (std::size_t j = 0; j < values.size(); ++j) {
+      owners.claim(values[j], fmt::format("/tenants/{}/{}/{}", i, key, j), [&] { return say(values[j]); });
+    }
+  }
+}
+
+void check_prefix_count(const Policy& policy) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < policy.tenants.size(); ++i) {
+    count += policy.tenants[i].remotes.size() + policy.tenants[i].locals.size();
+    if (count > kMaxPrefixes) {
+      throw Fault{fmt::format("/tenants/{}", i),
+                  fmt::format("more than {} prefixes, with those of the tenants before it", kMaxPrefixes),
+                  ""};
+    }
+  }
+}
+
+/// `at` is the budget's place.
+void check_budget(const Policy& policy, const Tenant& tenant, const std::string& at) {
+  const Budget& budget = tenant.budget;
+  const std::pair<const char*, std::uint64_t> rates[] = {
+      {"minimum", budget.minimum_bps}, {"ceiling", budget.ceiling_bps}, {"bulk", budget.bulk_bps}};
+  for (const auto& [key, rate] : rates) {
+    if (rate == 0) continue;
+    const std::string place = fmt::format("{}/{}", at, key);
+    if (policy.link_rate_bps == 0) {
+      throw Fault{place, "a rate of a budget needs /link_rate, which is missing",
+                  R"(state what the link carries, such as "link_rate": "10Gbit")"};
+    }
+    if (rate > policy.link_rate_bps) {
+      throw Fault{place,
+                  fmt::format("{} is more than the {} of /link_rate", rate_text(rate),
+                              rate_text(policy.link_rate_bps)),
+                  ""};
+    }
+  }
+  if (budget.ceiling_bps == 0) return;
+  if (budget.ceiling_bps < budget.minimum_bps) {
+    throw Fault{at + "/ceiling",
+                fmt::format("{} is less than the {} of {}/minimum", rate_text(budget.ceiling_bps),
+                            rate_text(budget.minimum_bps), at),
+                ""};
+  }
+  if (budget.bulk_bps > budget.ceiling_bps) {
+    throw Fault{at + "/bulk",
+                fmt::format("{} is more than the {} of {}/ceiling", rate_text(budget.bulk_bps),
+                            rate_text(budget.ceiling_bps), at),
+                ""};
+  }
+}
+
+void check_budgets(const Policy& policy) {
+  std::uint64_t sum = 0;  // of at most 64 rates below 2^44
+  for (std::size_t i = 0; i < policy.tenants.size(); ++i) {
+    const std::string at = fmt::format("/tenants/{}/budget", i);
+    check_budget(policy, policy.tenants[i], at);
+    sum += policy.tenants[i].budget.minimum_bps;
+    if (policy.tenants[i].budget.minimum_bps != 0 && sum > policy.link_rate_bps) {
+      throw Fault{at + "/minimum",
+                  fmt::format("with this one the minimums sum up to {}, more than the {} of /link_rate",
+                              rate_text(sum), rate_text(policy.link_rate_bps)),
+                  ""};
+    }
+  }
+}
+
+/// Where the floor of `cls` that holds for a tenant stands; `tenant` is the tenant's place.
+std::string floor_place(const Tenant* tenant, const std::string& at, anic_class cls) {
+  const bool own = tenant != nullptr && tenant->classes[cls].floor_percent.has_value();
+  return fmt::format("{}/classes/{}/floor", own ? at : "", class_name(cls));
+}
+
+void check_floors(const Policy& policy, const Tenant* tenant, const std::string& at) {
+  std::uint32_t sum = 0;
+  std::vector<std::string> parts;
+  for (const anic_class cls : kClasses) {
+    const std::uint32_t floor = policy.terms(tenant, cls).floor_percent;
+    if (floor == 0) continue;
+    sum += floor;
+    parts.push_back(fmt::format("{} of {}", floor, floor_place(tenant, at, cls)));
+  }
+  if (sum > 100) {
+    throw Fault{
+        at + "/classes",
+        fmt::format("the floors{} sum up to {} percent: {}",
+                    tenant != nullptr ? " of tenant " + tenant->name : "", sum, fmt::join(parts, ", ")),
+        "at most 100"};
+  }
+}
+
+/// What bulk is guaranteed must be within what it may have.
+void check_bulk_floor(const Policy& policy, const Tenant& tenant, const std::string& at) {
+  const Budget& budget = tenant.budget;
+  const std::uint64_t rate = budget.minimum_bps * policy.terms(&tenant, ANIC_CLASS_BULK).floor_percent / 100;
+  if (budget.bulk_bps != 0 && budget.bulk_bps < rate) {
+    throw Fault{at + "/budget/bulk",
+                fmt::format("{} is less than the {} that {} guarantees", rate_text(budget.bulk_bps),
+                            rate_text(rate), floor_place(&tenant, at, ANIC_CLASS_BULK)),
+                ""};
+  }
+}
+
+void check_sender_count(const Policy& policy) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < policy.tenants.size(); ++i) {
+    count += policy.tenants[i].cgroups.size() + policy.tenants[i].marks.size();
+    if (count > ANIC_SENDERS_MAX) {
+      throw Fault{fmt::format("/tenants/{}", i),
+                  fmt::format("more than {} cgroups and marks up to here", ANIC_SENDERS_MAX), ""};
+    }
+  }
+}
+
+void check_tenants(const Policy& policy) {
+  check_names(policy.tenants, "tenants");
+  check_prefix_count(policy);
+  check_sender_count(policy);
+  check_owners(policy, "prefixes", &Tenant::remotes, prefix_text);
+  check_owners(policy, "local", &Tenant::locals, prefix_text);
+  check_owners(policy, "cgroups", &Tenant::cgroups,
+               [](const std::string& path) { return fmt::format("the cgroup {}", path); });
+  check_owners(policy, "marks", &Tenant::marks,
+               [](std::uint32_t mark) { return fmt::format("the mark {}", mark); });
+  check_budgets(policy);
+  check_floors(policy, nullptr, "");
+  for (std::size_t i = 0; i < policy.tenants.size(); ++i) {
+    const std::string at = fmt::format("/tenants/{}", i);
+    check_floors(policy, &policy.tenants[i], at);
+    check_bulk_floor(policy, policy.tenants[i], at);
+  }
+}
+
+/// One end of a port, and whose: nobody's name is that of any tenant.
+using End = std::tuple<std::string, std::uint8_t, std::uint16_t, std::uint8_t>;
+
+/// Calls `use` with each end that `port`, a Service or a ControlPort, has.
+template <typename Port, typename Use>
+void for_ends(const Port& port, const std::string& tenant, Use use) {
+  for (const std::uint8_t role : {ANIC_ROLE_SERVER, ANIC_ROLE_CLIENT}) {
+    if ((port.role & role) != 0) use(End(tenant, port.protocol, port.port, role));
+  }
+}
+
+std::string end_text(const End& end) {
+  return fmt::format("{} port {} ({})", protocol_name(std::get<1>(end)), std::get<2>(end),
+                     role_name(std::get<3>(end)));
+}
+
+Claims<End> claim_control(const Policy& policy) {
+  Claims<End> ends;
+  for (const auto& [key, list] :
+       {std::pair{"control", &policy.control}, {"management", &policy.management}}) {
+    for (std::size_t i = 0; i < list->size(); ++i) {
+      const std::string place = fmt::format("/{}/{}/port", key, i);
+      for_ends((*list)[i], "",
+               [&](const End& end) { ends.claim(end, place, [&] { return end_text(end); }); });
+    }
+  }
+  return ends;
+}
+
+void check_service_tenants(const Policy& policy) {
+  std::vector<std::string> names;
+  for (const Tenant& tenant : policy.tenants) names.push_back(tenant.name);
+  for (std::size_t i = 0; i < policy.services.size(); ++i) {
+    const std::string& name = policy.services[i].tenant;
+    if (!name.empty() && std::ranges::find(names, name) == names.end()) {
+      throw Fault{fmt::format("/services/{}/tenant", i), fmt::format("{} is not a tenant of /tenants", name),
+                  names.empty() ? "without the key, the service is that of any tenant"
+                                : fmt::format("one of: {}", fmt::join(names, ", "))};
+    }
+  }
+}
+
+void check_services(const Policy& policy) {
+  check_names(policy.services, "services");
+  check_service_tenants(policy);
+  const Claims<End> control = claim_control(policy);
+  Claims<End> ends;
+  for (std::size_t i = 0; i < policy.services.size(); ++i) {
+    const Service& service = policy.services[i];
+    const std::string place = fmt::format("/services/{}/port", i);
+    for_ends(service, "", [&](const End& end) {
+      if (const std::string* owner = control.owner(end)) {
+        throw Fault{place, fmt::format("{} is taken by {}", end_text(end), *owner), ""};
+      }
+    });
+    for_ends(service, service.tenant, [&](const End& end) {
+      ends.claim(end, place, [&] {
+        return end_text(end) + (service.tenant.empty() ? "" : fmt::format(" of tenant {}", service.tenant));
+      });
+    });
+  }
+}
+
+void check_dscp(const Policy& policy) {
+  Claims<std::uint8_t> values;
+  for (std::size_t i = 0; i < policy.dscp.size(); ++i) {
+    values.claim(policy.dscp[i].value, fmt::format("/dscp/{}/value", i),
+                 [&] { return fmt::format("the DSCP {}", policy.dscp[i].value); });
+  }
+}
+
+}  // namespace
+
+void validate(const Policy& policy) {
+  check_tenants(policy);
+  check_services(policy);
+  check_dscp(policy);
+}
+
+}  // namespace agentnic::policy
