@@ -323,7 +323,8 @@ std::vector<std::string> difference(const Tables& before, const Tables& after) {
       before, after, &Tables::senders, Group("senders", "moved"),
       [](const anic_sender& sender) {
         return fmt::format("{} {}", sender.kind == ANIC_SENDER_CGROUP ? "cgroup id" : "mark", sender.id);
-      }, lines);
+      },
+      lines);
   compare_services(before, after, lines);
   compare_dscp(before.policy, after.policy, lines);
   compare_control(before, after, lines);

@@ -234,7 +234,8 @@ Digest digest_of(const Json& json) {
   return digest;
 }
 
-/// What nlohmann::json says, without its own error number; what it quotes of the input stays out of terminals.
+/// What nlohmann::json says, without its own error number; what it quotes of the input stays out of
+/// terminals.
 std::string plain(const Json::exception& error) {
   std::string_view text = error.what();
   if (const auto end = text.find("] "); end != std::string_view::npos) text.remove_prefix(end + 2);
