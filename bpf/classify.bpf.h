@@ -69,16 +69,6 @@ static __noinline __u32 anic_find_sender(struct __sk_buff *skb, const struct ani
 	return 0;
 }
 
-/* What a miss costs: the look-ups, and the verdict kept. */
-static __noinline __u32 anic_new_flow(struct anic_flow_set *set, const struct anic_key *key, __u32 tag,
-				      __u64 uses_sender)
-{
-	__u32 verdict = anic_look_up(key, (__u32)uses_sender, (__u32)(uses_sender >> 32));
-
-	anic_flow_keep(set, key, tag, verdict);
-	return verdict;
-}
-
 /* The verdict of a key: of the cache, or of the policy. `skb`: at egress, else NULL. */
 static __always_inline __u32 anic_verdict(struct anic_key *key, const struct anic_state *state,
 					  __u64 state_word, struct __sk_buff *skb)
@@ -108,7 +98,9 @@ static __always_inline __u32 anic_verdict(struct anic_key *key, const struct ani
 	missed.generation = (__u32)state_word;
 	if (skb && uses & (ANIC_USES_MARKS | ANIC_USES_CGROUPS))
 		sender = anic_find_sender(skb, &missed, uses);
-	return anic_new_flow(set, &missed, tag, (__u64)sender << 32 | uses);
+	verdict = anic_look_up(&missed, uses, sender);
+	anic_flow_keep(set, &missed, tag, verdict);
+	return verdict;
 }
 
 /* Control traffic has a second of its own, whose packets are counted on all CPUs together. */
@@ -133,9 +125,19 @@ static __noinline int anic_count_control(__u32 generation, __u64 packets, __u64 
 	return 0;
 }
 
-static __noinline void anic_parse_any(struct anic_pkt *pkt, const void *data, const void *end)
+/* anic_parse() as functions that are not static, as anic_look_up() is: see there. */
+__weak __noinline int anic_parse_xdp(struct xdp_md *ctx, struct anic_pkt *pkt)
 {
-	anic_parse(pkt, data, end);
+	if (pkt)
+		anic_parse(pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	return 0;
+}
+
+__weak __noinline int anic_parse_skb(struct __sk_buff *skb, struct anic_pkt *pkt)
+{
+	if (pkt)
+		anic_parse(pkt, (void *)(long)skb->data, (void *)(long)skb->data_end);
+	return 0;
 }
 
 /* The verdict of a packet that has no key, or 0. */
@@ -172,12 +174,13 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	d->bytes = at == ANIC_AT_XDP ? (__u64)(end - data) : skb->len;
 	pkt.key = (struct anic_key){};
 	if (!anic_parse_plain(&pkt, data, end)) {
-		if (at != ANIC_AT_XDP && end - data < ANIC_HEADERS_MAX && end - data < skb->len) {
+		if (at != ANIC_AT_XDP && end - data < ANIC_HEADERS_MAX && end - data < skb->len)
 			bpf_skb_pull_data(skb, skb->len < ANIC_HEADERS_MAX ? skb->len : ANIC_HEADERS_MAX);
-			data = (void *)(long)skb->data;
-			end = (void *)(long)skb->data_end;
-		}
-		anic_parse_any(&any, data, end);
+		any = (struct anic_pkt){};
+		if (at == ANIC_AT_XDP)
+			anic_parse_xdp(xdp, &any);
+		else
+			anic_parse_skb(skb, &any);
 		verdict = anic_unkeyed(&any);
 		fragment = any.fragment;
 		pkt.key = any.key;

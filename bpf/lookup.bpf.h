@@ -56,7 +56,7 @@ static __always_inline __u32 anic_owned_service(__u32 slot, __u32 tenant, __u32 
 }
 
 /* `sender`: the tenant that sent it, if that is known; it goes before addresses. */
-static __always_inline __u32 anic_look_up(const struct anic_key *key, __u32 uses, __u32 sender)
+static __always_inline __u32 anic_match(const struct anic_key *key, __u32 uses, __u32 sender)
 {
 	int local_is_dst =
 		(ANIC_KEY_DIRECTION(key->word) == ANIC_DIRECTION_IN) == !(uses & ANIC_FACES_WORKLOAD);
@@ -120,6 +120,15 @@ static __always_inline __u32 anic_look_up(const struct anic_key *key, __u32 uses
 	owner = bpf_map_lookup_elem(&anic_tenants, &index);
 	return ANIC_VERDICT(0, ANIC_LANE(tenant, owner && owner->cls ? owner->cls : ANIC_CLASS_DEFAULT),
 			    later ? ANIC_REASON_PASS_FRAGMENT : ANIC_REASON_PASS_DEFAULT, 0);
+}
+
+/*
+ * anic_match(). Not static: the verifier takes such a function once, for any arguments, instead of following
+ * every way through it to the end of each program.
+ */
+__weak __noinline __u32 anic_look_up(const struct anic_key *key, __u32 uses, __u32 sender)
+{
+	return key ? anic_match(key, uses, sender) : ANIC_VERDICT_UNKNOWN(ANIC_REASON_PASS_DEFAULT);
 }
 
 #endif

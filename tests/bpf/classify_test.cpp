@@ -356,7 +356,7 @@ TEST_CASE("xdp: headers are understood, or their packet is passed and counted", 
   check("network", Hook::Xdp, headers());
 }
 
-TEST_CASE("tc: headers are understood, or their packet is passed and counted", "[smoke]") {
+TEST_CASE("tc: headers are understood, or their packet is passed and counted") {
   check("network", Hook::TcIn, headers());
 }
 

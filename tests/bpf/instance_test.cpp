@@ -86,7 +86,7 @@ std::set<std::uint64_t> cached_flows(const Instance& instance, const lab::Frame&
 
 }  // namespace
 
-TEST_CASE("instance: without a policy everything is passed and counted, as nobody's", "[smoke]") {
+TEST_CASE("instance: without a policy everything is passed and counted, as nobody's") {
   const Instance instance;
   const auto expected = instance.counters();
   const lab::Frame frame = udp(1, 9000);
@@ -158,7 +158,7 @@ TEST_CASE("instance: userspace cannot write lanes and the generation, programs n
   }
 }
 
-TEST_CASE("commit: refused when another generation is in force than the caller believes", "[smoke]") {
+TEST_CASE("commit: refused when another generation is in force than the caller believes") {
   Instance instance;
   instance.install(one_service("web", "rpc"));
   CHECK(commit(instance, {.expected = 0, .uses = 0}) == -ESTALE);
@@ -282,7 +282,7 @@ TEST_CASE("control: a second with more packets than the policy says is one alarm
   CHECK(last.packets == 11);
 }
 
-TEST_CASE("tc: an aggregate counts as the packets that it is made of", "[smoke]") {
+TEST_CASE("tc: an aggregate counts as the packets that it is made of") {
   Instance instance;
   instance.install(one_service("web", "rpc"));
   const lab::Frame frame = PacketBuilder().eth().ipv4().udp(1, 9000).payload(2000).build();

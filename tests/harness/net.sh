@@ -144,13 +144,13 @@ needs_dispatcher() {
 # at_each_step BEFORE AFTER COMMAND...: runs BEFORE, then the command, killed at its first system call that
 # changes something, then AFTER with words for people and how often it was killed before; and so on with the
 # second, the third, until the command comes to its end. AGENTNIC_STRIDE=N takes every Nth of the many calls
-# of bpf(), and more of the others.
+# of bpf(), and more of the others; KILL_AT has other system calls than these.
 at_each_step() {
     local before=$1 after=$2 kills=0 calls step stride code
     shift 2
-    for calls in bpf sendto,sendmsg unlink,unlinkat,rmdir,mkdir,mkdirat,rename,renameat2; do
+    for calls in ${KILL_AT:-bpf sendto,sendmsg unlink,unlinkat,rmdir,mkdir,mkdirat,rename,renameat2}; do
         stride=${AGENTNIC_STRIDE:-1}
-        [ $calls = bpf ] || stride=$(((stride + 9) / 10))
+        [ "$calls" = bpf ] || stride=$(((stride + 9) / 10))
         step=1
         while :; do
             $before >/dev/null

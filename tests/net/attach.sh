@@ -86,7 +86,7 @@ auto_tc() {
     equal "$(xdp_id)" 0 "XDP program"
 }
 
-test_case "attach: auto falls back to skb where the driver refuses native, and says so" falls_back smoke
+test_case "attach: auto falls back to skb where the driver refuses native, and says so" falls_back
 falls_back() {
     # A veth whose peer has more transmit queues than it has receive queues.
     ip -n $SERVER link add narrow numrxqueues 1 numtxqueues 1 type veth peer name wide numrxqueues 4 numtxqueues 4
@@ -292,7 +292,7 @@ other_abi() {
     nothing_left
 }
 
-test_case "forced off: a program that someone took off by force is noticed" forced_off smoke
+test_case "forced off: a program that someone took off by force is noticed" forced_off
 forced_off() {
     attach >/dev/null
     if pins | grep -q '/link$'; then

@@ -51,7 +51,7 @@ neighbour_first() {
     nothing_left
 }
 
-test_case "dispatcher: a program of xdp-loader that comes second runs too, and may go" neighbour_second smoke
+test_case "dispatcher: a program of xdp-loader that comes second runs too, and may go" neighbour_second
 neighbour_second() {
     needs_dispatcher
     attach --require dispatcher >/dev/null
@@ -121,7 +121,7 @@ after_kill() {
     neighbour_alone "after a kill $1"
 }
 
-test_case "dispatcher: kill -9 at each step of an attach beside a neighbour" killed_attach smoke
+test_case "dispatcher: kill -9 at each step of an attach beside a neighbour" killed_attach
 killed_attach() {
     needs_dispatcher
     neighbour_comes

@@ -42,7 +42,7 @@ verifier_cost() {
     jq -e '.programs | all(.loads and .error == null and .instructions > 0 and .instructions <= 0.7 * .instruction_limit and .states_total >= 0 and .states_peak >= 0)' <<<"$out" >/dev/null
 }
 
-test_case "probe: says of modes and hooks what attach then obtains" agrees smoke
+test_case "probe: says of modes and hooks what attach then obtains" agrees
 agrees() {
     probe_json
     local report=$out

@@ -152,7 +152,7 @@ hundred_updates() {
     equal "$(jq .losses.bad_checksums <<<"$served" 2>/dev/null || echo null)" null "bad checksums"
 }
 
-test_case "upgrade: other programs under the same pins, counters and policy kept" upgrades smoke
+test_case "upgrade: other programs under the same pins, counters and policy kept" upgrades
 upgrades() {
     local mode before id
     for mode in native skb tc; do

@@ -129,6 +129,15 @@ Status clsact_attach(const Interface& interface, anic_direction direction, int p
   hook.attach_point = point(direction);
   int code = bpf_tc_hook_create(&hook);
   if (code != 0 && code != -EEXIST) return fail_errno(code, what, take_libbpf_warning());
+  // An ingress qdisc has the same handle, and takes a filter for egress as one of its own.
+  if (code == -EEXIST && !ANIC_TRY(has_clsact(interface.ifindex))) {
+    take_libbpf_warning();
+    return fail(
+        Exit::Failed, what + ": an ingress qdisc is there, which has no egress",
+        fmt::format("a clsact qdisc takes the same filters: tc qdisc del dev {0} ingress; tc qdisc add dev "
+                    "{0} clsact",
+                    interface.name));
+  }
   LIBBPF_OPTS(bpf_tc_opts, options);
   options.prog_fd = prog_fd;
   code = bpf_tc_attach(&hook, &options);

@@ -82,7 +82,7 @@ bool means_unsupported(int code) {
 int attach_dispatcher(const Object& object, const Interface& interface, anic_mode mode) {
   auto copy = object.open_for_dispatcher();
   if (!copy) return -EINVAL;
-  xdp_program* made = xdp_program__from_bpf_obj(copy->get(), "xdp");
+  xdp_program* made = xdp_program__from_bpf_obj(copy->get(), "xdp.frags");
   if (const auto code = libxdp_get_error(made); code != 0) return static_cast<int>(code);
   const XdpProg prog(made, xdp_program__close);
   const int ifindex = static_cast<int>(interface.ifindex);

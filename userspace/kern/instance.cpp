@@ -162,14 +162,27 @@ Status undo_in_namespace(const anic_meta& meta, std::uint32_t counters) {
   return {};
 }
 
+/// A link can be detached from outside its namespace; what has none, and an offload, cannot.
+Status refuse_unreachable(const PinDir& dir) {
+  const auto meta = read_meta(dir);
+  if (!meta || NetNs::find(dir.netns_inode, meta->netns_cookie) || !NetNs::has_processes(dir.netns_inode))
+    return {};
+  if (meta->hook != ANIC_HOOK_XDP_DISPATCHER && meta->hook != ANIC_HOOK_CLSACT &&
+      meta->egress_hook != ANIC_HOOK_CLSACT && meta->vlan_offload_off == 0)
+    return {};
+  return fail(Exit::Failed,
+              fmt::format("detach from {}: its network namespace (inode {}) has no name here", dir.ifname,
+                          dir.netns_inode),
+              "run it inside that namespace: nsenter --net=/proc/PID/ns/net agentnic-load detach");
+}
+
 /// Everything but the pinned links. The interface may be gone.
 Status undo_unlinked(const PinDir& dir) {
   const std::uint32_t counters = counters_id(dir);
   const auto meta = read_meta(dir);
   if (counters == 0 || !meta || meta->ifindex == 0) return {};
-  const auto netns = NetNs::find(dir.netns_inode, meta->netns_cookie);
   std::uint32_t attached_id = 0;
-  if (netns) {
+  if (const auto netns = NetNs::find(dir.netns_inode, meta->netns_cookie)) {
     ANIC_TRY(netns->run([&]() -> Result<bool> {
       char name[IF_NAMESIZE] = {};
       if (::if_indextoname(meta->ifindex, name) != nullptr) ANIC_TRY(undo_in_namespace(*meta, counters));
@@ -177,14 +190,6 @@ Status undo_unlinked(const PinDir& dir) {
     }));
     const auto there = netns->run([&] { return attached_xdp(meta->ifindex); });
     attached_id = there ? there->id : 0;
-  } else if (NetNs::has_processes(dir.netns_inode) &&
-             (meta->hook == ANIC_HOOK_XDP_DISPATCHER || meta->hook == ANIC_HOOK_CLSACT ||
-              meta->egress_hook == ANIC_HOOK_CLSACT || meta->vlan_offload_off != 0)) {
-    // A link could be detached from outside; these cannot.
-    return fail(Exit::Failed,
-                fmt::format("detach from {}: its network namespace (inode {}) has no name here", dir.ifname,
-                            dir.netns_inode),
-                "run it inside that namespace: nsenter --net=/proc/PID/ns/net agentnic-load detach");
   }
   sweep_dispatchers(meta->ifindex, counters, attached_id);
   return {};
@@ -202,6 +207,7 @@ Status detach_link(const PinDir& dir, const char* pin) {
 Result<bool> detach_locked(const PinDir& dir) {
   std::error_code ignored;
   if (!std::filesystem::exists(dir.path(), ignored)) return false;
+  ANIC_TRY(refuse_unreachable(dir));
   ANIC_TRY(detach_link(dir, kLinkPin));
   ANIC_TRY(detach_link(dir, kEgressPin));
   ANIC_TRY(undo_unlinked(dir));

@@ -94,19 +94,20 @@ Result<Instance> make_instance(const Scale& scale) {
 Frame frame_v4() {
   return PacketBuilder()
       .eth()
+      .ipv4()
       .from("10.0.1.1")
       .to("192.0.2.2")
-      .ipv4()
       .udp(40000, kPort)
       .payload(kPayload)
       .build();
 }
+
 Frame frame_v6() {
   return PacketBuilder()
       .eth()
+      .ipv6()
       .from("2001:db8:0:1::1")
       .to("2001:db8::2")
-      .ipv6()
       .udp(40000, kPort)
       .payload(kPayload)
       .build();

@@ -2,6 +2,7 @@
 #include "probe/features.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <linux/bpf.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>
@@ -59,12 +60,16 @@ Result<Answer> load_programs(Ground& /*ground*/) {
   return loaded ? yes("loaded an XDP program of two instructions") : no(loaded.error().what);
 }
 
-Result<Answer> verified(Ground& ground, const char* name) {
+/// Whether all programs of the object whose names begin so are loaded.
+Result<Answer> verified(Ground& ground, std::string_view prefix) {
+  std::vector<std::string> loaded;
   for (const auto& program : ANIC_TRY(ground.programs())) {
-    if (program.name != name) continue;
-    return program.loads ? yes(fmt::format("loaded {}", name)) : no(program.error);
+    if (!program.name.starts_with(prefix)) continue;
+    if (!program.loads) return no(fmt::format("{}: {}", program.name, program.error));
+    loaded.push_back(program.name);
   }
-  return fail(Exit::Failed, fmt::format("there is no program {} in the object", name));
+  if (loaded.empty()) return fail(Exit::Failed, fmt::format("there is no program {} in the object", prefix));
+  return yes(fmt::format("loaded {}", fmt::join(loaded, ", ")));
 }
 
 Result<Answer> xdp_program(Ground& ground) { return verified(ground, "anic_xdp"); }
