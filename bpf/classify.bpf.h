@@ -69,11 +69,27 @@ static __noinline __u32 anic_find_sender(struct __sk_buff *skb, const struct ani
 	return 0;
 }
 
-/* The verdict of a key: of the cache, or of the policy. `skb`: at egress, else NULL. */
-static __always_inline __u32 anic_verdict(struct anic_key *key, const struct anic_state *state,
+/* The policy's verdict of a key that the cache does not have. It is kept in `set`. `skb`: at egress. */
+static __noinline __u32 anic_miss(struct anic_flow_set *set, const struct anic_key *key, __u32 tag,
+				  __u32 uses, struct __sk_buff *skb)
+{
+	__u32 sender = 0, verdict;
+
+	if (skb && uses & (ANIC_USES_MARKS | ANIC_USES_CGROUPS))
+		sender = anic_find_sender(skb, key, uses);
+	verdict = anic_look_up(key, uses, sender);
+	anic_flow_keep(set, key, tag, verdict);
+	return verdict;
+}
+
+/*
+ * The verdict of a key: of the cache, or of the policy. `ipv6` is what the key says, a constant where the
+ * caller knows it: then a hit keeps the key in registers. `skb`: at egress, else NULL.
+ */
+static __always_inline __u32 anic_verdict(struct anic_key *key, int ipv6, const struct anic_state *state,
 					  __u64 state_word, struct __sk_buff *skb)
 {
-	__u32 uses = (__u32)(state_word >> 32), index, verdict, tag, sender = 0;
+	__u32 uses = (__u32)(state_word >> 32), index, verdict, tag;
 	struct anic_flow_set *set;
 	struct anic_key missed;
 	__u64 hash;
@@ -85,22 +101,18 @@ static __always_inline __u32 anic_verdict(struct anic_key *key, const struct ani
 		if (uses & ANIC_USES_CGROUPS)
 			key->cgroup = bpf_skb_cgroup_id(skb);
 	}
-	hash = anic_hash(key, state, skb != NULL);
+	hash = anic_hash(key, state, ipv6, skb != NULL);
 	index = ANIC_FLOW_SET(hash);
 	tag = ANIC_FLOW_TAG(hash, (__u32)state_word);
 	set = bpf_map_lookup_elem(&anic_flows, &index);
 	if (!set)
 		return ANIC_VERDICT_UNKNOWN(ANIC_REASON_PASS_DEFAULT); /* cannot be */
-	verdict = anic_flow_find(set, key, tag, skb != NULL);
+	verdict = anic_flow_find(set, key, tag, ipv6, skb != NULL);
 	if (verdict)
 		return verdict;
-	missed = *key; /* a copy, so that the way of a hit keeps the key in registers */
+	missed = *key; /* a copy, so that the way of a hit has no use for the key in memory */
 	missed.generation = (__u32)state_word;
-	if (skb && uses & (ANIC_USES_MARKS | ANIC_USES_CGROUPS))
-		sender = anic_find_sender(skb, &missed, uses);
-	verdict = anic_look_up(&missed, uses, sender);
-	anic_flow_keep(set, &missed, tag, verdict);
-	return verdict;
+	return anic_miss(set, &missed, tag, uses, skb);
 }
 
 /* Control traffic has a second of its own, whose packets are counted on all CPUs together. */
@@ -164,6 +176,7 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	const struct anic_state *state = bpf_map_lookup_elem(&anic_state, &zero);
 	struct anic_counters *counters = bpf_map_lookup_elem(&anic_counters, &cpu);
 	const struct anic_lane *lane;
+	struct __sk_buff *sender = at == ANIC_AT_TC_OUT ? skb : NULL;
 	struct anic_pkt pkt, any;
 	__u64 state_word;
 
@@ -173,7 +186,11 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	d->packets = at != ANIC_AT_XDP && skb->gso_segs ? skb->gso_segs : 1;
 	d->bytes = at == ANIC_AT_XDP ? (__u64)(end - data) : skb->len;
 	pkt.key = (struct anic_key){};
-	if (!anic_parse_plain(&pkt, data, end)) {
+	if (anic_parse_plain_ipv4(&pkt, data, end)) {
+		verdict = anic_verdict(&pkt.key, 0, state, state_word, sender);
+	} else if (anic_parse_plain_ipv6(&pkt, data, end)) {
+		verdict = anic_verdict(&pkt.key, 1, state, state_word, sender);
+	} else {
 		if (at != ANIC_AT_XDP && end - data < ANIC_HEADERS_MAX && end - data < skb->len)
 			bpf_skb_pull_data(skb, skb->len < ANIC_HEADERS_MAX ? skb->len : ANIC_HEADERS_MAX);
 		any = (struct anic_pkt){};
@@ -181,10 +198,11 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 			anic_parse_xdp(xdp, &any);
 		else
 			anic_parse_skb(skb, &any);
-		verdict = anic_unkeyed(&any);
 		fragment = any.fragment;
-		pkt.key = any.key;
 		pkt.len = any.len ? any.len : ~0U;
+		verdict = anic_unkeyed(&any);
+		if (!verdict)
+			verdict = anic_verdict(&any.key, any.ip_version == 6, state, state_word, sender);
 	}
 	/*
 	 * An XDP frame of several buffers ends for data_end with its first. The call costs as much as the
@@ -192,8 +210,6 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	 */
 	if (at == ANIC_AT_XDP && pkt.len > d->bytes)
 		d->bytes = bpf_xdp_get_buff_len(xdp);
-	if (!verdict)
-		verdict = anic_verdict(&pkt.key, state, state_word, at == ANIC_AT_TC_OUT ? skb : NULL);
 	d->service = ANIC_VERDICT_SERVICE(verdict);
 	d->lane = ANIC_VERDICT_LANE(verdict);
 	d->reason = ANIC_VERDICT_REASON(verdict);

@@ -43,12 +43,10 @@ static __always_inline __u32 anic_tenant_by_prefix(void *tries, __u32 slot, cons
 /* The service of a tenant among the owners of a port, or 0. `client`: of its remote end. */
 static __always_inline __u32 anic_owned_service(__u32 slot, __u32 tenant, __u32 owners, int client)
 {
-	void *blocks = bpf_map_lookup_elem(&anic_owners, &slot);
 	const struct anic_owners *block;
 
-	if (!blocks)
-		return 0;
-	block = bpf_map_lookup_elem(blocks, &owners);
+	owners += slot * ANIC_OWNERS_MAX;
+	block = bpf_map_lookup_elem(&anic_owners, &owners);
 	tenant--;
 	if (!block || tenant >= ANIC_TENANTS_MAX - 1)
 		return 0;
@@ -71,23 +69,19 @@ static __always_inline __u32 anic_match(const struct anic_key *key, __u32 uses, 
 	const struct anic_service *row;
 	const struct anic_tenant *owner;
 	const struct anic_policy *policy;
-	struct anic_port *port;
-	void *ports;
+	const struct anic_port *port;
 
-	if ((protocol == IPPROTO_UDP || protocol == IPPROTO_TCP) && !later) {
-		ports = bpf_map_lookup_elem(&anic_ports, &slot);
-		if (ports) {
-			__u32 base = protocol == IPPROTO_TCP ? ANIC_PORTS : 0;
+	if (anic_has_ports(protocol) && !later) {
+		__u32 base = slot * ANIC_PORTS_MAX + (protocol == IPPROTO_TCP ? ANIC_PORTS : 0);
 
-			index = base + local_port;
-			port = bpf_map_lookup_elem(ports, &index);
-			if (port)
-				local = *port;
-			index = base + remote_port;
-			port = bpf_map_lookup_elem(ports, &index);
-			if (port)
-				remote = *port;
-		}
+		index = base + local_port;
+		port = bpf_map_lookup_elem(&anic_ports, &index);
+		if (port)
+			local = *port;
+		index = base + remote_port;
+		port = bpf_map_lookup_elem(&anic_ports, &index);
+		if (port)
+			remote = *port;
 		if ((local.control & ANIC_ROLE_SERVER) || (remote.control & ANIC_ROLE_CLIENT))
 			return ANIC_VERDICT_CONTROL;
 	}

@@ -33,20 +33,6 @@ struct anic_sender_map {
 	__uint(value_size, sizeof(__u32));
 };
 
-struct anic_port_map {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2 * ANIC_PORTS);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct anic_port));
-};
-
-struct anic_owner_map {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, ANIC_OWNERS_MAX);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct anic_owners));
-};
-
 /* Tenant ids by the remote address. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -71,20 +57,23 @@ struct {
 	__array(values, struct anic_sender_map);
 } anic_senders SEC(".maps") __weak;
 
-/* What each port means, to anybody: an array, because a hash lookup costs ten times as much. */
+/* What each port means, to anybody: an array, because a hash lookup costs ten times as much, and not one in a
+ * map of maps, whose elements a program gets by a call only. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, ANIC_SLOTS);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_SLOTS *ANIC_PORTS_MAX);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
 	__type(key, __u32);
-	__array(values, struct anic_port_map);
+	__type(value, struct anic_port);
 } anic_ports SEC(".maps") __weak;
 
-/* What a port means to single tenants: an array for the same reason. */
+/* What a port means to single tenants. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, ANIC_SLOTS);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_SLOTS *ANIC_OWNERS_MAX);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
 	__type(key, __u32);
-	__array(values, struct anic_owner_map);
+	__type(value, struct anic_owners);
 } anic_owners SEC(".maps") __weak;
 
 struct {

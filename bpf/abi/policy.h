@@ -28,6 +28,7 @@ ANIC_ASSERT(sizeof(struct anic_prefix) == 20);
  * for TCP. One access says whether any further look-up can find something.
  */
 #define ANIC_PORTS 65536
+#define ANIC_PORTS_MAX (2 * ANIC_PORTS)
 
 struct anic_port {
 	__u16 server; /* the service of any tenant that has it as its local port, or 0 */

@@ -102,6 +102,11 @@ struct anic_vlan {
 	__be16 proto_be;
 };
 
+ANIC_INLINE int anic_has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_UDP || protocol == IPPROTO_TCP;
+}
+
 /* Fills kind, l4_off and the key's word from the transport header at pos. */
 ANIC_INLINE void anic_parse_l4(struct anic_pkt *pkt, const unsigned char *data, const unsigned char *pos,
 			       const unsigned char *end, __u8 protocol, __u8 dscp)
@@ -111,7 +116,7 @@ ANIC_INLINE void anic_parse_l4(struct anic_pkt *pkt, const unsigned char *data, 
 	pkt->key.word =
 		ANIC_KEY_WORD(0, protocol, dscp, 0,
 			      (later ? ANIC_KEY_LATER : 0) | (pkt->ip_version == 6 ? ANIC_KEY_IPV6 : 0));
-	if (protocol == IPPROTO_UDP || protocol == IPPROTO_TCP) {
+	if (anic_has_ports(protocol)) {
 		if (!later) {
 			if (pos + (protocol == IPPROTO_UDP ? sizeof(struct udphdr) : sizeof(struct tcphdr)) >
 			    end)
@@ -276,44 +281,43 @@ ANIC_INLINE void anic_parse(struct anic_pkt *pkt, const void *frame, const void 
 }
 
 /*
- * The same for most packets: TCP or UDP, right after an IPv4 header without options or an IPv6 header, no
- * VLAN tag, no fragment, and a length in the IP header. Of the result it fills the key and the length alone.
- * 0 for all others.
+ * anic_parse() of most packets: UDP or TCP, right after an IPv4 header without options, no VLAN tag, no
+ * fragment, and a length in the IP header. Of the result it fills the key and the length alone. 0 for all
+ * others.
  */
-ANIC_INLINE int anic_parse_plain(struct anic_pkt *pkt, const void *frame, const void *frame_end)
+ANIC_INLINE int anic_parse_plain_ipv4(struct anic_pkt *pkt, const void *frame, const void *frame_end)
 {
-	const unsigned char *data = (const unsigned char *)frame;
-	const unsigned char *end = (const unsigned char *)frame_end;
-	const unsigned char *ip = data + sizeof(struct ethhdr);
+	const unsigned char *ip = (const unsigned char *)frame + sizeof(struct ethhdr);
 	const unsigned char *l4 = ip + sizeof(struct iphdr);
-	__u64 word;
 
-	if (l4 + sizeof(struct tcphdr) > end)
+	if (l4 + sizeof(struct tcphdr) > (const unsigned char *)frame_end ||
+	    anic_load16(ip - 2) != ANIC_BE16(ETH_P_IP) || ip[0] != 0x45 ||
+	    anic_load16(ip + 6) & ANIC_BE16(ANIC_IP_MORE_FRAGMENTS | ANIC_IP_OFFSET_MASK) ||
+	    !anic_has_ports(ip[9]) || !anic_load16(ip + 2))
 		return 0;
-	if (anic_load16(ip - 2) == ANIC_BE16(ETH_P_IP)) {
-		if (ip[0] != 0x45 ||
-		    anic_load16(ip + 6) & ANIC_BE16(ANIC_IP_MORE_FRAGMENTS | ANIC_IP_OFFSET_MASK))
-			return 0;
-		word = ANIC_KEY_WORD(0, ip[9], ip[1] >> 2, 0, 0);
-		pkt->key.addresses_be[0] = anic_load64(ip + 12);
-		pkt->len = anic_frame_len(sizeof(struct ethhdr), anic_load16(ip + 2));
-	} else if (anic_load16(ip - 2) == ANIC_BE16(ETH_P_IPV6)) {
-		l4 = ip + sizeof(struct ipv6hdr);
-		if (l4 + sizeof(struct tcphdr) > end || ip[0] >> 4 != 6)
-			return 0;
-		word = ANIC_KEY_WORD(0, ip[6], (ip[0] & 15u) << 2 | ip[1] >> 6, 0, ANIC_KEY_IPV6);
-		pkt->key.addresses_be[0] = anic_load64(ip + 8);
-		pkt->key.addresses_be[1] = anic_load64(ip + 16);
-		pkt->key.addresses_be[2] = anic_load64(ip + 24);
-		pkt->key.addresses_be[3] = anic_load64(ip + 32);
-		pkt->len =
-			anic_frame_len(sizeof(struct ethhdr) + sizeof(struct ipv6hdr), anic_load16(ip + 4));
-	} else {
+	pkt->key.word = ANIC_KEY_WORD(anic_load32(l4), ip[9], ip[1] >> 2, 0, 0);
+	pkt->len = anic_frame_len(sizeof(struct ethhdr), anic_load16(ip + 2));
+	pkt->key.addresses_be[0] = anic_load64(ip + 12);
+	return 1;
+}
+
+/* The same right after an IPv6 header. */
+ANIC_INLINE int anic_parse_plain_ipv6(struct anic_pkt *pkt, const void *frame, const void *frame_end)
+{
+	const unsigned char *ip = (const unsigned char *)frame + sizeof(struct ethhdr);
+	const unsigned char *l4 = ip + sizeof(struct ipv6hdr);
+
+	if (l4 + sizeof(struct tcphdr) > (const unsigned char *)frame_end ||
+	    anic_load16(ip - 2) != ANIC_BE16(ETH_P_IPV6) || ip[0] >> 4 != 6 ||
+	    !anic_has_ports(ip[6]) || !anic_load16(ip + 4))
 		return 0;
-	}
-	if (!pkt->len || (ANIC_KEY_PROTOCOL(word) != IPPROTO_UDP && ANIC_KEY_PROTOCOL(word) != IPPROTO_TCP))
-		return 0;
-	pkt->key.word = word | (__u64)anic_load32(l4) << 32;
+	pkt->key.word = ANIC_KEY_WORD(anic_load32(l4), ip[6], (__u8)((ip[0] & 15u) << 2 | ip[1] >> 6), 0,
+				      ANIC_KEY_IPV6);
+	pkt->len = anic_frame_len(sizeof(struct ethhdr) + sizeof(struct ipv6hdr), anic_load16(ip + 4));
+	pkt->key.addresses_be[0] = anic_load64(ip + 8);
+	pkt->key.addresses_be[1] = anic_load64(ip + 16);
+	pkt->key.addresses_be[2] = anic_load64(ip + 24);
+	pkt->key.addresses_be[3] = anic_load64(ip + 32);
 	return 1;
 }
 

@@ -78,7 +78,8 @@ inline const char* broken_rule(std::span<const std::byte> frame) {
                         pkt.l3_off == 14 && pkt.fragment == ANIC_FRAGMENT_NONE && pkt.len != 0 &&
                         plain_l4 + sizeof(tcphdr) <= frame.size();
   anic_pkt plain{};
-  ANIC_RULE((anic_parse_plain(&plain, data, end) == 1) == is_plain);
+  ANIC_RULE((anic_parse_plain_ipv4(&plain, data, end) == 1) == (is_plain && pkt.ip_version == 4));
+  ANIC_RULE((anic_parse_plain_ipv6(&plain, data, end) == 1) == (is_plain && pkt.ip_version == 6));
   ANIC_RULE(!is_plain || std::memcmp(&plain.key, &pkt.key, sizeof(pkt.key)) == 0);
   ANIC_RULE(!is_plain || plain.len == pkt.len);
   ANIC_RULE(frame.empty() || std::memcmp(data, frame.data(), frame.size()) == 0);  // neither writes

@@ -73,6 +73,11 @@ const std::map<std::string, Layout> kOurs = {
      {sizeof(anic_counters),
       {MEMBER(anic_counters, lanes), MEMBER(anic_counters, queues), MEMBER(anic_counters, services),
        MEMBER(anic_counters, gone), MEMBER(anic_counters, _pad)}}},
+    {"anic_port",
+     {sizeof(anic_port),
+      {MEMBER(anic_port, server), MEMBER(anic_port, client), MEMBER(anic_port, control),
+       MEMBER(anic_port, tenants), MEMBER(anic_port, owners)}}},
+    {"anic_owners", {sizeof(anic_owners), {MEMBER(anic_owners, server), MEMBER(anic_owners, client)}}},
     {"anic_control",
      {sizeof(anic_control),
       {MEMBER(anic_control, second), MEMBER(anic_control, packets), MEMBER(anic_control, alarms),
@@ -90,8 +95,6 @@ struct Sizes {
 const std::map<std::string, Sizes> kInnerMaps = {
     {"anic_trie", {sizeof(anic_prefix), sizeof(std::uint32_t)}},
     {"anic_sender_map", {sizeof(anic_sender), sizeof(std::uint32_t)}},
-    {"anic_port_map", {sizeof(std::uint32_t), sizeof(anic_port)}},
-    {"anic_owner_map", {sizeof(std::uint32_t), sizeof(anic_owners)}},
 };
 
 std::string name_of(const btf* types, std::uint32_t offset) { return btf__name_by_offset(types, offset); }

@@ -93,8 +93,8 @@ std::uint32_t room_for(std::size_t entries) {
 /// write to a map of maps with a grace period (maybe_wait_bpf_programs() in kernel/bpf/syscall.c), and what
 /// is written here is what stands there.
 Status settle(const Maps& maps, std::uint32_t slot) {
-  const UniqueFd inner = ANIC_TRY(open_inner(maps, "anic_ports", slot));
-  return maps.write("anic_ports", slot, inner.get());
+  const UniqueFd inner = ANIC_TRY(open_inner(maps, "anic_remotes", slot));
+  return maps.write("anic_remotes", slot, inner.get());
 }
 
 /// `count` rows from `first`, zero beyond `rows`.
@@ -113,15 +113,19 @@ Status write_rows(const Maps& maps, const char* name, std::uint32_t first, std::
 
 /// Ports with their owners, as the kernel has them.
 struct PortTables {
-  std::map<std::uint32_t, anic_port> ports;
-  std::map<std::uint32_t, anic_owners> owners;  ///< [0] stays empty
+  std::vector<anic_port> ports;     ///< by port_index()
+  std::vector<anic_owners> owners;  ///< [0] stays empty
 };
 
 PortTables join_owners(const policy::Tables& tables) {
-  PortTables joined{tables.ports, {}};
+  PortTables joined{std::vector<anic_port>(ANIC_PORTS_MAX), std::vector<anic_owners>(1)};
+  for (const auto& [index, port] : tables.ports) joined.ports[index] = port;
   for (const auto& [key, service] : tables.owned) {
     anic_port& port = joined.ports[policy::port_index(key.protocol, key.port)];
-    if (port.owners == 0) port.owners = static_cast<__u16>(joined.owners.size() + 1);
+    if (port.owners == 0) {
+      port.owners = static_cast<__u16>(joined.owners.size());
+      joined.owners.emplace_back();
+    }
     anic_owners& block = joined.owners[port.owners];
     const std::span ends(key.role == ANIC_ROLE_SERVER ? block.server : block.client);
     ends[key.tenant - 1U] = static_cast<__u16>(service);
@@ -131,7 +135,9 @@ PortTables join_owners(const policy::Tables& tables) {
 
 /// The other way round.
 void part_owners(PortTables joined, policy::Tables& tables) {
-  for (auto& [index, port] : joined.ports) {
+  for (std::uint32_t index = 0; index < joined.ports.size(); ++index) {
+    anic_port& port = joined.ports[index];
+    if (port == anic_port{}) continue;
     const auto add = [&](std::span<const __u16> ends, std::uint8_t role) {
       for (std::size_t i = 0; i < ends.size(); ++i) {
         if (ends[i] == 0) continue;
@@ -150,8 +156,8 @@ void part_owners(PortTables joined, policy::Tables& tables) {
       add(block.client, ANIC_ROLE_CLIENT);
     }
     port.owners = 0;
+    tables.ports.emplace(index, port);
   }
-  tables.ports = std::move(joined.ports);
 }
 
 Status fill_slot(const Maps& maps, std::uint32_t slot, const policy::Tables& tables) {
@@ -167,8 +173,9 @@ Status fill_slot(const Maps& maps, std::uint32_t slot, const policy::Tables& tab
   ANIC_TRY(put_trie("anic_locals", tables.locals));
   ANIC_TRY(put("anic_senders", BPF_MAP_TYPE_HASH, room_for(tables.senders.size()), 0, tables.senders));
   const PortTables ports = join_owners(tables);
-  ANIC_TRY(put("anic_owners", BPF_MAP_TYPE_ARRAY, ANIC_OWNERS_MAX, 0, ports.owners));
-  ANIC_TRY(put("anic_ports", BPF_MAP_TYPE_ARRAY, 2 * ANIC_PORTS, 0, ports.ports));
+  ANIC_TRY(
+      write_rows<anic_owners>(maps, "anic_owners", slot * ANIC_OWNERS_MAX, ANIC_OWNERS_MAX, ports.owners));
+  ANIC_TRY(write_rows<anic_port>(maps, "anic_ports", slot * ANIC_PORTS_MAX, ANIC_PORTS_MAX, ports.ports));
   ANIC_TRY(write_rows<anic_service>(maps, "anic_services", slot * ANIC_SERVICES_MAX, ANIC_SERVICES_MAX,
                                     tables.services));
   ANIC_TRY(write_rows<anic_tenant>(maps, "anic_tenants", slot * ANIC_TENANTS_MAX, ANIC_TENANTS_MAX,
@@ -273,9 +280,9 @@ Result<policy::Tables> read_tables(const Maps& maps) {
   tables.locals = ANIC_TRY((read_all<anic_prefix, std::uint32_t>(maps, "anic_locals", slot)));
   tables.senders = ANIC_TRY((read_all<anic_sender, std::uint32_t>(maps, "anic_senders", slot)));
   PortTables ports;
-  ports.owners = ANIC_TRY((read_all<std::uint32_t, anic_owners>(maps, "anic_owners", slot)));
-  ports.ports = ANIC_TRY((read_all<std::uint32_t, anic_port>(maps, "anic_ports", slot)));
-  std::erase_if(ports.ports, [](const auto& port) { return port.second == anic_port{}; });
+  ports.owners =
+      ANIC_TRY(read_rows<anic_owners>(maps, "anic_owners", slot * ANIC_OWNERS_MAX, ANIC_OWNERS_MAX));
+  ports.ports = ANIC_TRY(read_rows<anic_port>(maps, "anic_ports", slot * ANIC_PORTS_MAX, ANIC_PORTS_MAX));
   part_owners(std::move(ports), tables);
   const auto lanes = std::uint32_t{ANIC_PROFILE__MAX} * ANIC_LANES_MAX;
   tables.lanes = ANIC_TRY(read_rows<anic_lane>(maps, "anic_lanes", slot * lanes, lanes));
@@ -337,7 +344,7 @@ std::uint64_t memory_bytes(const policy::Tables& tables, unsigned cpus) {
   };
   const std::uint64_t slot = 2 * kTrieNode * (tables.remotes.size() + tables.locals.size()) +
                              hash(tables.senders.size() + tables.cgroups.size()) +
-                             ANIC_OWNERS_MAX * sizeof(anic_owners) + 2 * ANIC_PORTS * sizeof(anic_port) +
+                             ANIC_OWNERS_MAX * sizeof(anic_owners) + ANIC_PORTS_MAX * sizeof(anic_port) +
                              ANIC_SERVICES_MAX * sizeof(anic_service) +
                              ANIC_TENANTS_MAX * sizeof(anic_tenant) + sizeof(anic_policy) +
                              ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane);

@@ -23,7 +23,7 @@ namespace agentnic::lab {
 namespace {
 
 constexpr std::uint32_t kRuns = 100'000;
-constexpr int kChunks = 10;
+constexpr int kChunks = 20;
 constexpr int kBestChunks = 3;
 constexpr std::size_t kPayload = 64;
 constexpr std::uint16_t kPort = 9000;
