@@ -113,32 +113,57 @@ Frame frame_v6() {
       .build();
 }
 
-/// Nanoseconds a run: the mean of the best chunks, because whatever interrupts a program only adds to its
-/// time, and the kernel rounds each chunk to whole nanoseconds.
-Result<double> timed(int prog_fd, const Frame& frame, std::uint32_t runs = kRuns, int chunks = kChunks) {
-  std::vector<double> times;
-  for (int chunk = 0; chunk < chunks; ++chunk)
-    times.push_back(ANIC_TRY(kern::time_runs(prog_fd, frame, runs)));
-  std::ranges::sort(times);
-  const auto best = std::min<std::ptrdiff_t>(kBestChunks, std::ssize(times));
-  return std::accumulate(times.begin(), times.begin() + best, 0.0) / static_cast<double>(best);
+/// Nanoseconds a run, of one chunk.
+using Chunk = std::function<Result<double>()>;
+
+Chunk chunk_of(int prog_fd, const Frame& frame) {
+  return [prog_fd, frame]() -> Result<double> {
+    return static_cast<double>(ANIC_TRY(kern::time_runs(prog_fd, frame, kRuns)));
+  };
 }
 
-/// What one program costs over another, which is measured by turns with it.
-Result<Json> over(const RowWords& words, double target, const std::function<Result<double>()>& ours,
-                  const std::function<Result<double>()>& noop, const std::function<Result<double>()>& peer) {
+/// The mean of the best: whatever interrupts a program, or shares its core, only adds to its time, and the
+/// kernel rounds each chunk to whole nanoseconds.
+double best(std::vector<double> times) {
+  std::ranges::sort(times);
+  const auto count = std::min<std::ptrdiff_t>(kBestChunks, std::ssize(times));
+  return std::accumulate(times.begin(), times.begin() + count, 0.0) / static_cast<double>(count);
+}
+
+struct Cost {
+  double noop;
+  double over;
+};
+
+/// What a program costs over another. Their chunks take turns, so that both meet the machine's quiet moments.
+Result<Cost> cost(const Chunk& program, const Chunk& noop) {
+  std::vector<double> ours;
   std::vector<double> noops;
-  const auto over_noop = [&](const std::function<Result<double>()>& one) -> Result<double> {
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
     noops.push_back(ANIC_TRY(noop()));
-    return ANIC_TRY(one()) - noops.back();
-  };
-  const Pairs pairs = ANIC_TRY(
-      alternate(words.id, [&](Pairs&) { return over_noop(ours); }, [&](Pairs&) { return over_noop(peer); }));
+    ours.push_back(ANIC_TRY(program()));
+  }
+  return Cost{.noop = best(noops), .over = best(ours) - best(noops)};
+}
+
+/// What a program costs over a no-op, beside what the peer does over its own.
+Result<Json> over(const RowWords& words, double target, const Chunk& ours, const Chunk& noop,
+                  const Chunk& peer, const Chunk& peer_noop) {
+  std::vector<double> noops;
+  const Pairs pairs = ANIC_TRY(alternate(
+      words.id,
+      [&](Pairs&) -> Result<double> {
+        const Cost found = ANIC_TRY(cost(ours, noop));
+        noops.push_back(found.noop);
+        return found.over;
+      },
+      [&](Pairs&) -> Result<double> { return ANIC_TRY(cost(peer, peer_noop)).over; }));
   std::vector<double> ratios;
   for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
   RowWords said = words;
-  said.note += fmt::format("; the no-op took {:.1f} ns; BPF_PROG_TEST_RUN, best {} of {} times {} runs",
-                           spread(noops).median, kBestChunks, kChunks, kRuns);
+  said.note +=
+      fmt::format("; the no-op took {:.1f} ns; BPF_PROG_TEST_RUN, best {} of {} times {} runs, by turns",
+                  spread(noops).median, kBestChunks, kChunks, kRuns);
   return bench_row(said, pairs.ours, ratios, spread(pairs.peers).median, target, Bound::AtMost,
                    pairs.problem);
 }
@@ -153,8 +178,8 @@ Result<Json> hot(const std::string& id, double target, const Frame& frame, const
        .peer = "xdp-filter, all features",
        .note =
            fmt::format("time over a no-op program for a UDP packet of a hot {} flow at full scale", family)},
-      target, [&] { return timed(instance.object.xdp_fd(), frame); },
-      [&] { return timed(noop.get(), frame); }, [&] { return timed(peer.fd(), frame); });
+      target, chunk_of(instance.object.xdp_fd(), frame), chunk_of(noop.get(), frame),
+      chunk_of(peer.fd(), frame), chunk_of(noop.get(), frame));
 }
 
 }  // namespace
@@ -171,13 +196,8 @@ static Result<Json> many(const std::string& id, double target, const anic_bench&
   ANIC_TRY(instance.flows.set(setup));
   return over(
       {.id = id, .unit = "ns", .peer = "xdp-filter, all features, one flow", .note = note}, target,
-      [&] { return timed(instance.flows.flows_fd(), frame_v4()); },
-      [&] { return timed(instance.flows.noop_fd(), frame_v4()); },
-      // The peer does not choose a flow: its no-op is the plain one, which what is taken off makes up for.
-      [&]() -> Result<double> {
-        return ANIC_TRY(timed(peer.fd(), frame_v4())) - ANIC_TRY(timed(noop.get(), frame_v4())) +
-               ANIC_TRY(timed(instance.flows.noop_fd(), frame_v4()));
-      });
+      chunk_of(instance.flows.flows_fd(), frame_v4()), chunk_of(instance.flows.noop_fd(), frame_v4()),
+      chunk_of(peer.fd(), frame_v4()), chunk_of(noop.get(), frame_v4()));
 }
 
 Result<Json> xdp_flows_ns() {
@@ -209,8 +229,8 @@ Result<Json> xdp_scale_ratio() {
   const Instance small = ANIC_TRY(make_instance(kSmall));
   const UniqueFd noop = ANIC_TRY(kern::load_noop_xdp());
   const auto over_noop = [&](const Instance& instance) -> Result<double> {
-    const double base = ANIC_TRY(timed(noop.get(), frame_v4()));
-    return ANIC_TRY(timed(instance.object.xdp_fd(), frame_v4())) - base;
+    return ANIC_TRY(cost(chunk_of(instance.object.xdp_fd(), frame_v4()), chunk_of(noop.get(), frame_v4())))
+        .over;
   };
   const Pairs pairs = ANIC_TRY(alternate(
       "xdp_scale_ratio", [&](Pairs&) { return over_noop(full); }, [&](Pairs&) { return over_noop(small); }));
