@@ -20,21 +20,31 @@ static __always_inline __u32 anic_tenant_by_prefix(void *tries, __u32 slot, cons
 {
 	struct anic_prefix prefix; /* no initialiser: clang would copy it from a .rodata map */
 	const __u64 *at = key->addresses_be;
+	__u32 ipv4_be = dst ? ANIC_SECOND_HALF(at[0]) : ANIC_FIRST_HALF(at[0]);
+	int ipv4 = !(ANIC_KEY_FLAGS(key->word) & ANIC_KEY_IPV6);
 	void *trie = bpf_map_lookup_elem(tries, &slot);
 	__u32 *tenant;
 
 	if (!trie)
 		return 0;
 	prefix.length = 128;
-	if (ANIC_KEY_FLAGS(key->word) & ANIC_KEY_IPV6) {
+	if (!ipv4) {
 		prefix.address_be[0] = ANIC_FIRST_HALF(dst ? at[2] : at[0]);
 		prefix.address_be[1] = ANIC_SECOND_HALF(dst ? at[2] : at[0]);
 		prefix.address_be[2] = ANIC_FIRST_HALF(dst ? at[3] : at[1]);
 		prefix.address_be[3] = ANIC_SECOND_HALF(dst ? at[3] : at[1]);
-	} else {
-		prefix.address_be[0] = prefix.address_be[1] = 0;
-		prefix.address_be[2] = bpf_htonl(0xffff); /* v4-mapped: RFC 4291, 2.5.5.2 */
-		prefix.address_be[3] = dst ? ANIC_SECOND_HALF(at[0]) : ANIC_FIRST_HALF(at[0]);
+		if (!(prefix.address_be[0] & bpf_htonl(0xffff0000))) {
+			ipv4 = !prefix.address_be[0] && !prefix.address_be[1] &&
+			       prefix.address_be[2] == bpf_htonl(0xffff);
+			ipv4_be = prefix.address_be[3];
+			prefix.length = ANIC_PREFIX_RESERVED_BITS;
+		}
+	}
+	if (ipv4) {
+		prefix.length = 128;
+		prefix.address_be[0] = bpf_htonl(ANIC_PREFIX_IPV4);
+		prefix.address_be[1] = ipv4_be;
+		prefix.address_be[2] = prefix.address_be[3] = 0;
 	}
 	tenant = bpf_map_lookup_elem(trie, &prefix);
 	return tenant ? *tenant : 0;

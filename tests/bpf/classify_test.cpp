@@ -173,6 +173,8 @@ std::vector<Golden> incoming() {
       {"tenant by prefix, IPv6", udp(ip6(acme6), 1, 2), ANIC_REASON_PASS_DEFAULT, ANIC_CLASS_RPC, "acme"},
       {"tenant by prefix, v4-mapped", udp(ip6("::ffff:10.1.1.1"), 1, 2), ANIC_REASON_PASS_DEFAULT,
        ANIC_CLASS_RPC, "acme"},
+      {"reserved IPv6 address that has the bits of IPv4's key", udp(ip6("0:ffff:a01:101::"), 1, 2),
+       ANIC_REASON_PASS_DEFAULT, kNone},
       {"longer prefix", udp(ip4("10.1.2.3"), 1, 2), ANIC_REASON_PASS_DEFAULT, ANIC_CLASS_RETRIEVAL, "beta"},
       {"longer prefix, IPv6", udp(ip6("2001:db8:1:2::1"), 1, 2), ANIC_REASON_PASS_DEFAULT,
        ANIC_CLASS_RETRIEVAL, "beta"},

@@ -20,7 +20,14 @@ constexpr std::uint16_t kRocePort = 4791;
 bool covers(const anic_prefix& prefix, const Address& address) {
   Address bytes{};
   std::memcpy(bytes.data(), prefix.address_be, bytes.size());
-  for (std::size_t bit = 0; bit < prefix.length; ++bit) {
+  std::size_t length = prefix.length;
+  if (const Address mark = {0, 0, 0xff, 0xff}; length >= 32 && std::equal(&mark[0], &mark[4], &bytes[0])) {
+    Address mapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};  // as the packet has it
+    std::copy_n(&bytes[4], 4, &mapped[12]);
+    bytes = mapped;
+    length += 64;
+  }
+  for (std::size_t bit = 0; bit < length; ++bit) {
     if (((bytes[bit / 8] ^ address[bit / 8]) >> (7 - bit % 8) & 1) != 0) return false;
   }
   return true;

@@ -19,6 +19,7 @@ namespace {
 constexpr std::array kIpv4 = {"10.1.1.1", "10.1.1.2", "10.1.2.1", "10.2.1.1", "192.0.2.1", "0.0.0.0"};
 constexpr std::array kIpv6 = {"2001:db8:1:1::1", "2001:db8:1:1::2", "2001:db8:1:2::1",
                               "2001:db8:2::1",   "fe80::1",         "::ffff:10.1.1.1"};
+constexpr std::array kReserved = {"::1", "0:ffff:a01:101::", "0:ffff::1"};  // which no longer prefix has
 constexpr std::array kIpv4Lengths = {0, 8, 15, 16, 24, 31, 32};
 constexpr std::array kIpv6Lengths = {0, 16, 33, 48, 64, 96, 127, 128};
 constexpr std::array<std::uint16_t, 8> kPorts = {22, 53, 179, 4791, 9000, 9001, 40000, 65535};
@@ -35,8 +36,8 @@ constexpr std::size_t kShortFrame = 14;
 /// The first `length` bits of an address.
 anic_prefix masked(const char* address, unsigned length) {
   anic_prefix prefix = policy::parse_prefix(address).value();
-  const bool is_ipv4 = std::string_view(address).find(':') == std::string_view::npos;
-  prefix.length = length + (is_ipv4 ? 96 : 0);
+  const bool is_ipv4 = prefix.address_be[0] == htonl(ANIC_PREFIX_IPV4);
+  prefix.length = is_ipv4 ? ANIC_PREFIX_IPV4_BITS + std::min(length, 32U) : length;
   auto* bytes = reinterpret_cast<std::uint8_t*>(prefix.address_be);
   for (unsigned bit = prefix.length; bit < 128; ++bit)
     bytes[bit / 8] = static_cast<std::uint8_t>(bytes[bit / 8] & ~(0x80U >> bit % 8));
@@ -158,7 +159,8 @@ void Random::add_transport(lab::PacketBuilder& builder, bool is_ipv6) {
 void Random::add_ip(lab::PacketBuilder& builder) {
   const bool is_ipv6 = one_in(2);
   const std::uint8_t other = one_in(12) ? kOtherProtocols[below(kOtherProtocols.size())] : std::uint8_t{0};
-  const auto address = [&] { return is_ipv6 ? kIpv6[below(kIpv6.size())] : kIpv4[below(kIpv4.size())]; };
+  const auto address = [&] { return is_ipv6 ? one_in(16) ? kReserved[below(kReserved.size())] : kIpv6[below(kIpv6.size())]
+                   : kIpv4[below(kIpv4.size())]; };
   if (is_ipv6) {
     builder.ipv6(other);
   } else {

@@ -371,9 +371,9 @@ TEST_CASE("policy: prefixes are one way in and one way out") {
     CHECK(policy::prefix_text(*prefix) == canonical);
     CHECK(*policy::parse_prefix(canonical) == *prefix);
   }
-  CHECK(policy::parse_prefix("10.0.0.0/8")->length == 104);
-  CHECK(policy::parse_prefix("10.0.0.0/8")->address_be[3] == htonl(0x0a000000));
-  CHECK(policy::parse_prefix("10.0.0.0/8")->address_be[2] == htonl(0xffff));
+  CHECK(policy::parse_prefix("10.0.0.0/8")->length == ANIC_PREFIX_IPV4_BITS + 8);
+  CHECK(policy::parse_prefix("10.0.0.0/8")->address_be[0] == htonl(ANIC_PREFIX_IPV4));
+  CHECK(policy::parse_prefix("10.0.0.0/8")->address_be[1] == htonl(0x0a000000));
   CHECK_FALSE(policy::parse_prefix(std::string_view("10.0.0.0\0", 9)));
   CHECK_FALSE(policy::parse_prefix("10.0.0.0/8/8"));
   CHECK_FALSE(policy::parse_prefix("10.0.0.0/+8"));

@@ -54,9 +54,9 @@ policy::Policy make_policy(const Scale& scale) {
   for (std::uint32_t i = 0; i < scale.prefixes; ++i) {
     anic_prefix prefix{};
     if (i % 2 == 0) {
-      prefix.length = 96 + 24;
-      prefix.address_be[2] = htonl(0xffff);
-      prefix.address_be[3] = htonl(0x0a000000U | (i / 2) << 8U);
+      prefix.length = ANIC_PREFIX_IPV4_BITS + 24;
+      prefix.address_be[0] = htonl(ANIC_PREFIX_IPV4);
+      prefix.address_be[1] = htonl(0x0a000000U | (i / 2) << 8U);
     } else {
       prefix.length = 64;
       prefix.address_be[0] = htonl(0x20010db8);

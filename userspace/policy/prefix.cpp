@@ -18,6 +18,8 @@ namespace {
 using Address = std::array<unsigned char, 16>;
 
 constexpr std::uint32_t kMappedBits = 96;
+constexpr std::size_t kMappedBytes = kMappedBits / 8;
+constexpr std::size_t kIpv4At = ANIC_PREFIX_IPV4_BITS / 8;  // where struct anic_prefix has the address
 constexpr Address kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
 bool is_v4(std::string_view text) { return text.find(':') == std::string_view::npos; }
@@ -27,7 +29,7 @@ std::optional<Address> parse_address(std::string_view text) {
   if (text.find_first_not_of("0123456789abcdefABCDEF:.") != std::string_view::npos) return std::nullopt;
   const std::string copy(text);
   Address address = kMapped;
-  const bool good = is_v4(text) ? ::inet_pton(AF_INET, copy.c_str(), &address[12]) == 1
+  const bool good = is_v4(text) ? ::inet_pton(AF_INET, copy.c_str(), &address[kMappedBytes]) == 1
                                 : ::inet_pton(AF_INET6, copy.c_str(), address.data()) == 1;
   return good ? std::optional(address) : std::nullopt;
 }
@@ -48,6 +50,26 @@ Address masked(Address address, std::uint32_t length) {
   return address;
 }
 
+bool is_mapped(const Address& address, std::uint32_t length) {
+  return length >= kMappedBits && std::equal(kMapped.begin(), kMapped.begin() + kMappedBytes, address.begin());
+}
+
+/// IPv4 where the prefix is of v4-mapped addresses.
+anic_prefix as_key(const Address& address, std::uint32_t length) {
+  Address words = address;
+  if (is_mapped(address, length)) {
+    const std::uint32_t first_be = htonl(ANIC_PREFIX_IPV4);
+    words = {};
+    std::memcpy(words.data(), &first_be, sizeof(first_be));
+    std::copy(address.begin() + kMappedBytes, address.end(), &words[kIpv4At]);
+    length -= kMappedBits - ANIC_PREFIX_IPV4_BITS;
+  }
+  anic_prefix prefix{};
+  prefix.length = length;
+  std::memcpy(prefix.address_be, words.data(), words.size());
+  return prefix;
+}
+
 }  // namespace
 
 Result<anic_prefix> parse_prefix(std::string_view text) {
@@ -65,24 +87,26 @@ Result<anic_prefix> parse_prefix(std::string_view text) {
     return fail(Exit::BadInput, fmt::format("the length of {} is not from 0 to {}", json_text(text), max));
   }
 
-  anic_prefix prefix{};
-  prefix.length = *length + (is_v4(address_text) ? kMappedBits : 0);
-  const Address kept = masked(*address, prefix.length);
-  std::memcpy(prefix.address_be, kept.data(), kept.size());
+  const std::uint32_t bits = *length + (is_v4(address_text) ? kMappedBits : 0);
+  const Address kept = masked(*address, bits);
   if (kept != *address) {
     return fail(Exit::BadInput, fmt::format("{} has bits beyond its length", json_text(text)),
-                fmt::format("the prefix of this length is \"{}\"", prefix_text(prefix)));
+                fmt::format("the prefix of this length is \"{}\"", prefix_text(as_key(kept, bits))));
   }
-  return prefix;
+  if (bits > ANIC_PREFIX_RESERVED_BITS && kept[0] == 0 && kept[1] == 0 && !is_mapped(kept, bits)) {
+    return fail(Exit::BadInput, fmt::format("{} is in the reserved space ::/16", json_text(text)),
+                R"(all of IPv4 is "0.0.0.0/0", all of IPv6 "::/0")");
+  }
+  return as_key(kept, bits);
 }
 
 std::string prefix_text(const anic_prefix& prefix) {
-  Address address{};
-  std::memcpy(address.data(), prefix.address_be, address.size());
-  const bool v4 = prefix.length >= kMappedBits && std::equal(&kMapped[0], &kMapped[12], address.begin());
+  const bool v4 =
+      prefix.length >= ANIC_PREFIX_IPV4_BITS && prefix.address_be[0] == htonl(ANIC_PREFIX_IPV4);
   char text[INET6_ADDRSTRLEN] = "";
-  ::inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? &address[12] : address.data(), text, sizeof(text));
-  return fmt::format("{}/{}", text, prefix.length - (v4 ? kMappedBits : 0));
+  ::inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? &prefix.address_be[1] : &prefix.address_be[0], text,
+              sizeof(text));
+  return fmt::format("{}/{}", text, prefix.length - (v4 ? ANIC_PREFIX_IPV4_BITS : 0));
 }
 
 }  // namespace agentnic::policy
