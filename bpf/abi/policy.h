@@ -17,9 +17,9 @@
 
 /*
  * The key of the tries anic_remotes and anic_locals: an IPv6 prefix. The value is a tenant id. IPv4 addresses
- * are the second of its words and ANIC_PREFIX_IPV4 the first: at each node the kernel compares 64 bits first, and
- * of v4-mapped addresses (RFC 4291, 2.5.5.2), as which people know them, these are all the same. Of IPv6, all
- * else below ::/16 is reserved (RFC 4291, 2.4): it has no longer prefix than this.
+ * are the second of its words and ANIC_PREFIX_IPV4 the first: at each node the kernel compares 64 bits first,
+ * and of v4-mapped addresses (RFC 4291, 2.5.5.2), as which people know them, these are all the same. Of IPv6,
+ * all else below ::/16 is reserved (RFC 4291, 2.4): it has no longer prefix than this.
  */
 #define ANIC_PREFIX_IPV4 0x0000ffff
 #define ANIC_PREFIX_IPV4_BITS 32

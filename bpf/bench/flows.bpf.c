@@ -37,8 +37,8 @@ static __always_inline int bench_next_flow(struct xdp_md *ctx)
 	}
 	flow += setup->base;
 	/*
-	 * In the widths that the parser reads: a load of more than the last store wrote waits until that is in
-	 * the cache, which no packet from a device does.
+	 * In the widths that the parser reads: a load of more than the last store wrote waits until that is
+	 * in the cache, which no packet from a device does.
 	 */
 	addresses = (__u64 *)(data + ETH_HLEN + 12);
 	*addresses = (*addresses & ~0xffffffffULL) | bpf_htonl(0x0a000000 | (flow & (setup->peers - 1)));

@@ -308,8 +308,8 @@ ANIC_INLINE int anic_parse_plain_ipv6(struct anic_pkt *pkt, const void *frame, c
 	const unsigned char *l4 = ip + sizeof(struct ipv6hdr);
 
 	if (l4 + sizeof(struct tcphdr) > (const unsigned char *)frame_end ||
-	    anic_load16(ip - 2) != ANIC_BE16(ETH_P_IPV6) || ip[0] >> 4 != 6 ||
-	    !anic_has_ports(ip[6]) || !anic_load16(ip + 4))
+	    anic_load16(ip - 2) != ANIC_BE16(ETH_P_IPV6) || ip[0] >> 4 != 6 || !anic_has_ports(ip[6]) ||
+	    !anic_load16(ip + 4))
 		return 0;
 	pkt->key.word = ANIC_KEY_WORD(anic_load32(l4), ip[6], (__u8)((ip[0] & 15u) << 2 | ip[1] >> 6), 0,
 				      ANIC_KEY_IPV6);

@@ -159,8 +159,10 @@ void Random::add_transport(lab::PacketBuilder& builder, bool is_ipv6) {
 void Random::add_ip(lab::PacketBuilder& builder) {
   const bool is_ipv6 = one_in(2);
   const std::uint8_t other = one_in(12) ? kOtherProtocols[below(kOtherProtocols.size())] : std::uint8_t{0};
-  const auto address = [&] { return is_ipv6 ? one_in(16) ? kReserved[below(kReserved.size())] : kIpv6[below(kIpv6.size())]
-                   : kIpv4[below(kIpv4.size())]; };
+  const auto address = [&] {
+    return is_ipv6 ? one_in(16) ? kReserved[below(kReserved.size())] : kIpv6[below(kIpv6.size())]
+                   : kIpv4[below(kIpv4.size())];
+  };
   if (is_ipv6) {
     builder.ipv6(other);
   } else {

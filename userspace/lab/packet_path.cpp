@@ -172,14 +172,13 @@ Result<Json> hot(const std::string& id, double target, const Frame& frame, const
   const Instance instance = ANIC_TRY(make_instance(kFull));
   const UniqueFd noop = ANIC_TRY(kern::load_noop_xdp());
   const auto peer = ANIC_TRY(kern::PeerProgram::load(kPeerFile));
-  return over(
-      {.id = id,
-       .unit = "ns",
-       .peer = "xdp-filter, all features",
-       .note =
-           fmt::format("time over a no-op program for a UDP packet of a hot {} flow at full scale", family)},
-      target, chunk_of(instance.object.xdp_fd(), frame), chunk_of(noop.get(), frame),
-      chunk_of(peer.fd(), frame), chunk_of(noop.get(), frame));
+  return over({.id = id,
+               .unit = "ns",
+               .peer = "xdp-filter, all features",
+               .note = fmt::format(
+                   "time over a no-op program for a UDP packet of a hot {} flow at full scale", family)},
+              target, chunk_of(instance.object.xdp_fd(), frame), chunk_of(noop.get(), frame),
+              chunk_of(peer.fd(), frame), chunk_of(noop.get(), frame));
 }
 
 }  // namespace
@@ -194,10 +193,9 @@ static Result<Json> many(const std::string& id, double target, const anic_bench&
   const auto peer = ANIC_TRY(kern::PeerProgram::load(kPeerFile));
   const UniqueFd noop = ANIC_TRY(kern::load_noop_xdp());
   ANIC_TRY(instance.flows.set(setup));
-  return over(
-      {.id = id, .unit = "ns", .peer = "xdp-filter, all features, one flow", .note = note}, target,
-      chunk_of(instance.flows.flows_fd(), frame_v4()), chunk_of(instance.flows.noop_fd(), frame_v4()),
-      chunk_of(peer.fd(), frame_v4()), chunk_of(noop.get(), frame_v4()));
+  return over({.id = id, .unit = "ns", .peer = "xdp-filter, all features, one flow", .note = note}, target,
+              chunk_of(instance.flows.flows_fd(), frame_v4()), chunk_of(instance.flows.noop_fd(), frame_v4()),
+              chunk_of(peer.fd(), frame_v4()), chunk_of(noop.get(), frame_v4()));
 }
 
 Result<Json> xdp_flows_ns() {

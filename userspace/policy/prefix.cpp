@@ -51,7 +51,8 @@ Address masked(Address address, std::uint32_t length) {
 }
 
 bool is_mapped(const Address& address, std::uint32_t length) {
-  return length >= kMappedBits && std::equal(kMapped.begin(), kMapped.begin() + kMappedBytes, address.begin());
+  return length >= kMappedBits &&
+         std::equal(kMapped.begin(), kMapped.begin() + kMappedBytes, address.begin());
 }
 
 /// IPv4 where the prefix is of v4-mapped addresses.
@@ -101,8 +102,7 @@ Result<anic_prefix> parse_prefix(std::string_view text) {
 }
 
 std::string prefix_text(const anic_prefix& prefix) {
-  const bool v4 =
-      prefix.length >= ANIC_PREFIX_IPV4_BITS && prefix.address_be[0] == htonl(ANIC_PREFIX_IPV4);
+  const bool v4 = prefix.length >= ANIC_PREFIX_IPV4_BITS && prefix.address_be[0] == htonl(ANIC_PREFIX_IPV4);
   char text[INET6_ADDRSTRLEN] = "";
   ::inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? &prefix.address_be[1] : &prefix.address_be[0], text,
               sizeof(text));
