@@ -205,7 +205,7 @@ vlan_offload() {
     local mode
     for mode in native skb; do
         attach --mode $mode >"$WORK/said"
-        grep -q 'VLAN receive offload was turned off' "$WORK/said"
+        grep -q 'VLAN receive offload is turned off' "$WORK/said"
         equal "$(rx_vlan) $(field vlan_offload_turned_off)" "off true" "offload in mode $mode"
         "$LOAD" status | grep -q 'VLAN receive offload is off'
         attach >/dev/null
@@ -214,12 +214,12 @@ vlan_offload() {
     done
     attach --mode tc >"$WORK/said"
     equal "$(rx_vlan) $(field vlan_offload_turned_off)" "on false" "offload in mode tc"
-    equal "$(grep -c 'receive offload' "$WORK/said")" 0 "words of it in mode tc"
+    ! grep 'receive offload' "$WORK/said" || fail "mode tc has no need to turn it off"
     detach >/dev/null
     # Off before, off after.
     ip netns exec $SERVER ethtool -K lab0 rxvlan off
     attach >"$WORK/said"
-    equal "$(grep -c 'receive offload' "$WORK/said")" 0 "words of an offload that was off"
+    ! grep 'receive offload' "$WORK/said" || fail "it was off before"
     detach >/dev/null
     equal "$(rx_vlan)" off "offload that somebody else turned off"
 }
