@@ -8,13 +8,12 @@
 
 #include "flows.bpf.h"
 #include "lookup.bpf.h"
+#include "quota.bpf.h"
 
 #define ANIC_HEADERS_MAX 256 /* what is made linear at TC when the headers are not */
-
-/* The clock of the decision code; tests have one of their own. Nanoseconds. */
-#ifndef ANIC_NOW
-#define ANIC_NOW() bpf_ktime_get_coarse_ns()
-#endif
+#define ANIC_GRO_HEADERS_IPV4                                                                                \
+	66 /* of each further packet of an aggregate of GRO: Ethernet, IP, TCP with timestamps */
+#define ANIC_GRO_HEADERS_IPV6 86
 
 /* Where a program runs. Constant in each, so that what it does not need is not there. */
 enum anic_at {
@@ -33,8 +32,10 @@ struct anic_decision {
 	__u32 lane;    /* id */
 	__u32 service; /* id, or 0 */
 	__u32 xsk;     /* 1: it may take path B; the hook decides whether it can */
+	__u32 drop;    /* 1: it ends here */
 	__u64 packets;
 	__u64 bytes;
+	__u64 departs_ns;		/* at egress: not before this; 0: at once */
 	struct anic_counters *counters; /* of this CPU */
 	struct anic_lane_count *count;	/* of its lane there */
 };
@@ -162,6 +163,43 @@ static __always_inline __u32 anic_unkeyed(const struct anic_pkt *pkt)
 	return pkt->ip_version ? 0 : ANIC_VERDICT_UNKNOWN(ANIC_REASON_PASS_DEFAULT);
 }
 
+/* What it takes on the link. */
+static __always_inline __u64 anic_wire_bytes(const struct anic_decision *d, const struct __sk_buff *skb,
+					     enum anic_at at)
+{
+	__u64 headers;
+
+	if (at == ANIC_AT_XDP || d->packets == 1)
+		return anic_max(d->bytes, ANIC_WIRE_FRAME_MIN) + ANIC_WIRE_EXTRA;
+	if (at == ANIC_AT_TC_OUT) /* the kernel has worked out what TSO will make of it */
+		return anic_max(skb->wire_len, d->bytes) + d->packets * ANIC_WIRE_EXTRA;
+	headers = skb->protocol == bpf_htons(ETH_P_IPV6) ? ANIC_GRO_HEADERS_IPV6 : ANIC_GRO_HEADERS_IPV4;
+	return d->bytes + (d->packets - 1) * headers + d->packets * ANIC_WIRE_EXTRA;
+}
+
+/* Charges the packet to its lane. */
+static __always_inline void anic_charge(struct anic_decision *d, const struct __sk_buff *skb, enum anic_at at,
+					__u64 state_word)
+{
+	__u32 index = ANIC_DIRECTION(at) * ANIC_LANES_MAX + d->lane, generation = (__u32)state_word;
+	__u64 wire = anic_wire_bytes(d, skb, at), lease = d->count->lease;
+
+	if (at == ANIC_AT_TC_OUT && state_word >> 32 & ANIC_USES_FQ) {
+		d->departs_ns = anic_pace(index, wire);
+		d->drop = d->departs_ns == ANIC_REFUSED;
+	} else if (lease >> 32 == generation && (__u32)lease >= wire) {
+		d->count->lease = lease - wire;
+		return;
+	} else {
+		lease = anic_lease(index, generation, lease, wire);
+		d->drop = lease == ANIC_REFUSED;
+		if (!d->drop)
+			d->count->lease = lease;
+	}
+	if (d->drop)
+		d->reason = ANIC_REASON_DROP_QUOTA;
+}
+
 /*
  * All but the hook's own: what the packet is, whose, and whether it may take path B. Counts it as seen. 0 if
  * there is nothing to count it in, which cannot be: then it passes.
@@ -179,6 +217,7 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	struct __sk_buff *sender = at == ANIC_AT_TC_OUT ? skb : NULL;
 	struct anic_pkt pkt, any;
 	__u64 state_word;
+	int keyed = 1;
 
 	if (!state || !counters)
 		return 0;
@@ -201,7 +240,8 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 		fragment = any.fragment;
 		pkt.len = any.len ? any.len : ~0U;
 		verdict = anic_unkeyed(&any);
-		if (!verdict)
+		keyed = !verdict;
+		if (keyed)
 			verdict = anic_verdict(&any.key, any.ip_version == 6, state, state_word, sender);
 	}
 	/*
@@ -216,13 +256,17 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	d->xsk = 0;
 	if (d->lane >= ANIC_LANES_MAX)
 		return 0;
-	if (d->lane == ANIC_LANE(0, ANIC_CLASS_CONTROL))
-		anic_count_control((__u32)state_word, d->packets, ANIC_NOW());
+	d->drop = 0;
+	d->departs_ns = 0;
 	d->counters = counters;
 	d->count = &counters->lanes[ANIC_DIRECTION(at)][d->lane];
 	d->count->seen += d->packets;
+	if (d->lane == ANIC_LANE(0, ANIC_CLASS_CONTROL))
+		anic_count_control((__u32)state_word, d->packets, ANIC_NOW_COARSE());
+	else if (keyed) /* whatever keeps a link working, or is not understood, has no quota */
+		anic_charge(d, skb, at, state_word);
 
-	if (at == ANIC_AT_TC_OUT || !ANIC_VERDICT_XSK(verdict))
+	if (d->drop || at == ANIC_AT_TC_OUT || !ANIC_VERDICT_XSK(verdict))
 		return 1;
 	index = ((__u32)state_word % ANIC_SLOTS * ANIC_PROFILE__MAX + ANIC_PROFILE_POLICY) * ANIC_LANES_MAX +
 		d->lane;

@@ -5,7 +5,7 @@
  * slot's, which nobody else may write, and changes the one word that every packet reads once. Userspace sees
  * to it that no packet of an older generation is still under way, and that two do not commit at once.
  */
-#include "maps.bpf.h"
+#include "share.bpf.h"
 
 #include <linux/errno.h>
 
@@ -97,6 +97,7 @@ int anic_commit(struct anic_commit *commit)
 	__u32 zero = 0, next = commit->expected + 1, first;
 	struct anic_state *state = bpf_map_lookup_elem(&anic_state, &zero);
 	struct anic_clearing clearing = {};
+	__u64 now_ns;
 
 	if (!state || (__u32)state->word != commit->expected)
 		return -ESTALE;
@@ -109,6 +110,10 @@ int anic_commit(struct anic_commit *commit)
 	clearing.slot = next % ANIC_SLOTS;
 	bpf_loop(ANIC_LANES_MAX, anic_clear_lane, &clearing, 0);
 	bpf_loop(ANIC_SERVICES_MAX, anic_clear_service, &clearing, 0);
+	now_ns = commit->now_ns ? commit->now_ns : bpf_ktime_get_ns();
+	anic_share_out(ANIC_DIRECTION_IN, next,
+		       now_ns); /* if the tick is at it, the next one follows this policy */
+	anic_share_out(ANIC_DIRECTION_OUT, next, now_ns);
 	__sync_lock_test_and_set(&state->word, (__u64)commit->uses << 32 | next);
 	return 0;
 }

@@ -13,8 +13,6 @@
 #include "lib/parse.h"
 #include "maps.bpf.h"
 
-#define ANIC_READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
-
 #define ANIC_FLOW_SET(hash) ((__u32)((hash) >> (64 - ANIC_FLOW_SETS_LOG2)))
 #define ANIC_FLOW_TAG(hash, generation) ((__u32)((hash) >> 16) ^ (generation))
 #define ANIC_FLOW_VERDICT(word) ((__u32)(word) & 0xfffffffU)

@@ -13,7 +13,10 @@
 #include "abi/lane.h"
 #include "abi/meta.h"
 #include "abi/policy.h"
+#include "abi/share.h"
 #include "abi/stats.h"
+
+#define ANIC_READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
 
 /* --- the policy: two slots, filled by userspace while they are not in force --- */
 
@@ -124,6 +127,34 @@ struct {
 	__type(key, __u32);
 	__type(value, struct anic_state);
 } anic_state SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_BUCKETS_MAX);
+	__type(key, __u32);
+	__type(value, struct anic_bucket);
+} anic_buckets SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_DIRECTION__MAX *ANIC_CLAIMS_MAX);
+	__type(key, __u32);
+	__type(value, struct anic_claim);
+} anic_claims SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_LEVELS_MAX);
+	__type(key, __u32);
+	__type(value, struct anic_level);
+} anic_levels SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_DIRECTION__MAX);
+	__type(key, __u32);
+	__type(value, struct anic_sharing);
+} anic_sharing SEC(".maps") __weak;
 
 /* --- the packet path's own --- */
 

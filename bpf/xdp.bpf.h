@@ -11,7 +11,9 @@ static __always_inline int anic_run_xdp(struct xdp_md *ctx, struct anic_decision
 
 	if (!anic_classify(d, ctx, ANIC_AT_XDP))
 		return verdict;
-	if (d->xsk) {
+	if (d->drop) {
+		verdict = XDP_DROP;
+	} else if (d->xsk) {
 		verdict = bpf_redirect_map(&anic_xsks, ctx->rx_queue_index, XDP_PASS);
 		d->reason = verdict == XDP_REDIRECT ? ANIC_REASON_REDIRECT_XSK : ANIC_REASON_PASS_NO_SOCKET;
 	}

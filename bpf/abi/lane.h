@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Lanes: what each class of each tenant is given. A lane's id is tenant * ANIC_CLASS__MAX + class, in every
- * generation.
+ * generation. No packet is of ANIC_CLASS_NONE: in its place stands what the tenant as a whole is given, and
+ * for tenant 0 the ceiling is the link's rate, or 0 if that is not stated.
  *
  * anic_lanes has one for each slot, profile and id, in this order. Userspace cannot write it: it fills
  * anic_staging, and anic_commit copies.

@@ -98,10 +98,9 @@ ANIC_ASSERT(sizeof(struct anic_service) == ANIC_NAME_LEN + 8);
 /* The value of anic_tenants, indexed by slot * ANIC_TENANTS_MAX + id. An unused row has no name. */
 struct anic_tenant {
 	char name[ANIC_NAME_LEN];
-	__u8 cls;     /* enum anic_class: what no service and no DSCP says otherwise */
-	__u8 fresh;   /* as of a service */
-	__u16 weight; /* beside other tenants, 1 to ANIC_WEIGHT_MAX */
-	__u8 _pad[4];
+	__u8 cls;   /* enum anic_class: what no service and no DSCP says otherwise */
+	__u8 fresh; /* as of a service */
+	__u8 _pad[6];
 };
 ANIC_ASSERT(sizeof(struct anic_tenant) == ANIC_NAME_LEN + 8);
 
@@ -111,7 +110,9 @@ enum anic_uses {
 	ANIC_USES_MARKS = 2,   /* tenants by mark */
 	ANIC_USES_CGROUPS = 4, /* tenants by cgroup */
 	ANIC_FACES_WORKLOAD =
-		8, /* the interface is the host's end of a workload's: local and remote are swapped */
+		8,	   /* the interface is the host's end of a workload's: local and remote are swapped */
+	ANIC_USES_FQ = 16, /* not of the policy: the interface has fq at its root, which keeps packets until
+			      they may leave */
 };
 
 /* The value of anic_policies, indexed by slot. */
@@ -146,7 +147,8 @@ ANIC_ASSERT(sizeof(struct anic_state) == 72);
 struct anic_commit {
 	__u32 expected; /* the generation in force; another one is refused */
 	__u32 uses;	/* enum anic_uses */
+	__u64 now_ns;	/* the time at which rates are shared out, for tests; 0: now */
 };
-ANIC_ASSERT(sizeof(struct anic_commit) == 8);
+ANIC_ASSERT(sizeof(struct anic_commit) == 16);
 
 #endif

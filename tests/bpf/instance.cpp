@@ -72,15 +72,17 @@ std::vector<std::byte> frame_of(const anic_test_packet& packet) {
 
 std::int32_t passed(model::Hook hook) { return hook == model::Hook::Xdp ? XDP_PASS : TC_ACT_UNSPEC; }
 
+std::int32_t dropped(model::Hook hook) { return hook == model::Hook::Xdp ? XDP_DROP : TC_ACT_SHOT; }
+
 Instance::Instance()
     : object_(value_of(kern::Object::load())), maps_(value_of(object_.maps())), entry_(load_entry(maps_)) {}
 
-policy::Ids Instance::install(const policy::Policy& policy,
-                              const std::function<void(policy::Tables&)>& edit) {
+policy::Ids Instance::install(const policy::Policy& policy, const std::function<void(policy::Tables&)>& edit,
+                              std::uint64_t now_ns) {
   policy::Tables tables = value_of(kern::tables_of(policy, ids_));
   ids_ = kern::ids_of(tables);
   if (edit) edit(tables);
-  require(kern::install(maps_, object_.commit_fd(), std::move(tables)));
+  require(kern::install(maps_, object_.commit_fd(), std::move(tables), now_ns));
   return ids_;
 }
 
@@ -125,6 +127,15 @@ std::vector<anic_test_result> Instance::run(model::Hook hook, std::span<const an
       FAIL(fmt::format("packet {} of {} bytes: {}", i, packets[i].len, std::strerror(-results[i].made)));
   }
   return results;
+}
+
+void Instance::tick(std::uint64_t now_ns) const {
+  const std::uint32_t zero = 0;
+  const anic_test_setup setup{.now_ns = now_ns, .next = 0, ._pad = 0};
+  REQUIRE(bpf_map_update_elem(map("test_setup"), &zero, &setup, BPF_ANY) == 0);
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  REQUIRE(bpf_prog_test_run_opts(program("test_tick"), &options) == 0);
+  REQUIRE(options.retval == 0);
 }
 
 std::unique_ptr<anic_counters> Instance::counters() const {

@@ -32,8 +32,10 @@ anic_test_packet make_packet(std::span<const std::byte> frame, std::uint32_t mar
 /// The frame as the packet path sees it.
 std::vector<std::byte> frame_of(const anic_test_packet& packet);
 
-/// XDP_PASS, or TC_ACT_UNSPEC: no packet is dropped, and without a socket none is redirected.
+/// XDP_PASS, or TC_ACT_UNSPEC: without a socket no packet is redirected.
 std::int32_t passed(model::Hook hook);
+/// XDP_DROP, or TC_ACT_SHOT.
+std::int32_t dropped(model::Hook hook);
 
 /// The instance object, and the test programs over its maps.
 class Instance final {
@@ -42,7 +44,8 @@ class Instance final {
 
   /// Puts a policy in force, with ids that follow from those in force; `edit` may change its tables before.
   /// Its ids.
-  policy::Ids install(const policy::Policy& policy, const std::function<void(policy::Tables&)>& edit = {});
+  policy::Ids install(const policy::Policy& policy, const std::function<void(policy::Tables&)>& edit = {},
+                      std::uint64_t now_ns = 0);
   policy::Ids install(const std::string& json);
 
   /// One frame through the instance's own program; its verdict, or nothing if the kernel makes no packet of
@@ -53,6 +56,9 @@ class Instance final {
   /// Runs packets through the test programs, one after the other at a time; at most ANIC_TEST_PACKETS_MAX.
   [[nodiscard]] std::vector<anic_test_result> run(model::Hook hook, std::span<const anic_test_packet> packets,
                                                   std::uint64_t now_ns = 0) const;
+
+  /// Shares rates out at a time; no timer does.
+  void tick(std::uint64_t now_ns) const;
 
   /// The sum over all CPUs.
   [[nodiscard]] std::unique_ptr<anic_counters> counters() const;

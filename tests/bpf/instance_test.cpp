@@ -161,8 +161,8 @@ TEST_CASE("instance: userspace cannot write lanes and the generation, programs n
 TEST_CASE("commit: refused when another generation is in force than the caller believes") {
   Instance instance;
   instance.install(one_service("web", "rpc"));
-  CHECK(commit(instance, {.expected = 0, .uses = 0}) == -ESTALE);
-  CHECK(commit(instance, {.expected = 2, .uses = 0}) == -ESTALE);
+  CHECK(commit(instance, {.expected = 0, .uses = 0, .now_ns = 0}) == -ESTALE);
+  CHECK(commit(instance, {.expected = 2, .uses = 0, .now_ns = 0}) == -ESTALE);
   CHECK(kern::read_in_force(instance.maps())->generation == 1);
   CHECK(class_of(run_one(instance, Hook::Xdp, udp(1, 9000))) == ANIC_CLASS_RPC);
 }

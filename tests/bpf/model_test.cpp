@@ -4,6 +4,7 @@
 // generations on one instance, so that a verdict of an old one would show.
 
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <array>
@@ -34,37 +35,58 @@ std::uint32_t seed() {
 }
 
 std::string text(const model::Outcome& outcome) {
-  return fmt::format("reason {}, tenant {}, class {}, service {}, xsk {}", static_cast<int>(outcome.reason),
-                     outcome.lane / ANIC_CLASS__MAX, outcome.lane % ANIC_CLASS__MAX, outcome.service,
-                     outcome.xsk);
+  return fmt::format("reason {}, tenant {}, class {}, service {}, xsk {}, departs {}",
+                     static_cast<int>(outcome.reason), outcome.lane / ANIC_CLASS__MAX,
+                     outcome.lane % ANIC_CLASS__MAX, outcome.service, outcome.xsk, outcome.departs_ns);
 }
 
 /// An instance and its model, in step.
 class Pair {
  public:
-  explicit Pair(std::uint32_t seed) : random_(seed) {}
+  explicit Pair(std::uint32_t seed) : random_(seed) {
+    cpu_set_t one;  // what a CPU has leased is its own
+    CPU_ZERO(&one);
+    CPU_SET(0, &one);
+    REQUIRE(::sched_setaffinity(0, sizeof(one), &one) == 0);
+  }
 
   void new_generation() {
     now_ns_ += 2'000'000'000;  // an alarm is about the seconds of one policy
     policy_ = random_.policy();
     REQUIRE_NOTHROW(policy::validate(policy_));
+    const bool paced = random_.below(2) == 0;
     std::set<std::uint32_t> kept;
     for (std::uint32_t lane = 0; lane < ANIC_LANE(8, 0); ++lane) {
       if (random_.below(4) == 0) kept.insert(lane);
     }
-    const policy::Ids ids = instance_.install(policy_, [&](policy::Tables& tables) {
-      for (const std::uint32_t lane : kept) tables.lanes[lane].path = ANIC_PATH_KERNEL;
-    });
-    model_.install(policy_, ids, kept);
+    const policy::Ids ids = instance_.install(
+        policy_,
+        [&](policy::Tables& tables) {
+          for (const std::uint32_t lane : kept) tables.lanes[lane].path = ANIC_PATH_KERNEL;
+          if (paced) tables.policy.uses |= ANIC_USES_FQ;
+        },
+        now_ns_);
+    model_.install(policy_, ids, now_ns_, kept, paced);
   }
 
   void batch() {
     const Hook hook = kHooks[random_.below(kHooks.size())];
     std::vector<anic_test_packet> packets;
     while (packets.size() < kBatch) packets.push_back(packet());
+    if (random_.below(3) == 0) {  // all of one flow, and more than any bucket holds
+      packets.front().len = std::max<std::uint32_t>(packets.front().len, 3000);
+      std::ranges::fill(packets, packets.front());
+    }
     now_ns_ += random_.below(700) * 1'000'000ULL;
+    if (random_.below(4) != 0) {
+      instance_.tick(now_ns_);
+      model_.tick(now_ns_);
+    }
     const auto results = instance_.run(hook, packets, now_ns_);
-    for (std::size_t i = 0; i < packets.size(); ++i) compare(hook, packets[i], results[i]);
+    for (std::size_t i = 0; i < packets.size(); ++i) {
+      now_ns_ += packets[i].step_ns;
+      compare(hook, packets[i], results[i]);
+    }
     const std::string differences = counter_differences(model_.counters(), *instance_.counters());
     INFO(model::policy_text(policy_));
     REQUIRE(differences == "");
@@ -83,7 +105,9 @@ class Pair {
       for (const auto& queues : model_.counters().queues) {
         for (const anic_queue_count& queue : queues) packets += queue.by_reason[reason];
       }
-      CHECK((packets != 0) == (reason != ANIC_REASON_NONE && reason != ANIC_REASON_REDIRECT_XSK));
+      const bool possible = reason != ANIC_REASON_NONE && reason != ANIC_REASON_REDIRECT_XSK &&
+                            reason != ANIC_REASON_REDIRECT_CPU;
+      CHECK((packets != 0) == possible);
     }
     CHECK(model_.control().alarms != 0);
   }
@@ -94,7 +118,8 @@ class Pair {
     if (!seen_.empty() && random_.below(2) == 0) return seen_[random_.below(seen_.size())];
     const lab::Frame frame = random_.frame();  // in this order with every compiler
     const std::uint32_t mark = random_.below(6);
-    const auto packet = make_packet(frame, mark, random_.queue());
+    auto packet = make_packet(frame, mark, random_.queue());
+    packet.step_ns = random_.step_ns();
     if (seen_.size() < kSeenMax) {
       seen_.push_back(packet);
     } else {
@@ -113,9 +138,10 @@ class Pair {
     const model::Outcome found{.reason = static_cast<anic_reason>(result.reason),
                                .lane = result.lane,
                                .service = result.service,
-                               .xsk = result.xsk != 0};
-    if (found == expected && result.verdict == passed(hook) && result.packets == 1 &&
-        result.bytes == frame.size())
+                               .xsk = result.xsk != 0,
+                               .departs_ns = result.departs_ns};
+    const auto verdict = expected.reason == ANIC_REASON_DROP_QUOTA ? dropped(hook) : passed(hook);
+    if (found == expected && result.verdict == verdict && result.packets == 1 && result.bytes == frame.size())
       return;
     std::string hex;
     for (std::size_t i = 0; i < std::min<std::size_t>(frame.size(), ANIC_TEST_BYTES); ++i)

@@ -83,13 +83,21 @@ struct Model::Match {
   anic_class cls = ANIC_CLASS_DEFAULT;
   const Service* service = nullptr;
   Fragment fragment = Fragment::None;
+  bool has_quota = false;
 };
 
-void Model::install(const Policy& policy, const policy::Ids& ids, std::set<std::uint32_t> kept_on_kernel) {
+void Model::install(const Policy& policy, const policy::Ids& ids, std::uint64_t now_ns,
+                    std::set<std::uint32_t> kept_on_kernel, bool paced) {
   clear_fresh(ids);
   policy_ = policy;
   ids_ = ids;
   kept_on_kernel_ = std::move(kept_on_kernel);
+  paced_ = paced;
+  for (Shares& shares : shares_) shares.install(policy, ids, now_ns);
+}
+
+void Model::tick(std::uint64_t now_ns) {
+  for (Shares& shares : shares_) shares.share_out(now_ns);
 }
 
 /// Names that were not there before begin with empty counters; what their lanes had is that of tenants gone.
@@ -160,7 +168,7 @@ Model::Match Model::match_ip(const Arrival& arrival, const Packet& packet) const
     return {.reason = ANIC_REASON_PASS_CONTROL, .cls = ANIC_CLASS_CONTROL};
   }
 
-  Match match{.fragment = packet.fragment};
+  Match match{.fragment = packet.fragment, .has_quota = true};
   if (!incoming) match.tenant = sender(arrival.mark);
   if (match.tenant == nullptr)
     match.tenant = longest(policy_, &Tenant::locals, local_is_dst ? packet.dst : packet.src);
@@ -218,6 +226,23 @@ Outcome Model::decide(const Arrival& arrival, const Match& match) const {
   return outcome;
 }
 
+/// Charges it to its lane.
+void Model::charge(const Arrival& arrival, Outcome& outcome) {
+  const std::uint64_t wire = std::max<std::uint64_t>(arrival.frame.size(), 60) + 24;
+  Shares& shares = shares_.at(direction(arrival.hook));
+  bool passes = true;
+  if (arrival.hook == Hook::TcOut && paced_) {
+    const auto departs = shares.pace(outcome.lane, wire, arrival.now_ns);
+    passes = departs.has_value();
+    outcome.departs_ns = departs.value_or(0);
+  } else {
+    passes = shares.police(outcome.lane, wire, arrival.now_ns);
+  }
+  if (passes) return;
+  outcome.reason = ANIC_REASON_DROP_QUOTA;
+  outcome.xsk = false;
+}
+
 void Model::count_control(std::uint64_t second) {
   if (policy_.control_alarm == 0) return;
   if (control_.second != second) {
@@ -245,7 +270,9 @@ void Model::count(const Arrival& arrival, const Outcome& outcome) {
 }
 
 Outcome Model::receive(const Arrival& arrival) {
-  const Outcome outcome = decide(arrival, match(arrival));
+  const Match found = match(arrival);
+  Outcome outcome = decide(arrival, found);
+  if (found.has_quota) charge(arrival, outcome);
   count(arrival, outcome);
   return outcome;
 }

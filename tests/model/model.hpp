@@ -18,6 +18,7 @@
 #include "abi/stats.h"
 #include "policy/compile.hpp"
 #include "policy/model.hpp"
+#include "share.hpp"
 
 namespace agentnic::model {
 
@@ -60,7 +61,8 @@ struct Outcome {
   anic_reason reason = ANIC_REASON_NONE;
   std::uint32_t lane = 0;
   std::uint32_t service = 0;
-  bool xsk = false;  ///< it would have gone to the socket of its queue; without one it does not
+  bool xsk = false;              ///< it would have gone to the socket of its queue; without one it does not
+  std::uint64_t departs_ns = 0;  ///< at egress: not before this; 0: at once
 
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
@@ -69,8 +71,12 @@ struct Outcome {
 class Model final {
  public:
   /// Puts a policy in force. Lanes in `kept_on_kernel` (ids) stay on path A, whatever the policy says.
-  void install(const policy::Policy& policy, const policy::Ids& ids,
-               std::set<std::uint32_t> kept_on_kernel = {});
+  /// `paced`: packets wait for their time at egress, instead of being policed.
+  void install(const policy::Policy& policy, const policy::Ids& ids, std::uint64_t now_ns,
+               std::set<std::uint32_t> kept_on_kernel = {}, bool paced = false);
+
+  /// Shares rates out.
+  void tick(std::uint64_t now_ns);
 
   /// What becomes of a packet, and its counting. No queue has an AF_XDP socket.
   Outcome receive(const Arrival& arrival);
@@ -89,6 +95,7 @@ class Model final {
                                                const policy::Tenant* tenant) const;
   [[nodiscard]] Outcome decide(const Arrival& arrival, const Match& match) const;
   [[nodiscard]] std::uint32_t lane(const policy::Tenant* tenant, anic_class cls) const;
+  void charge(const Arrival& arrival, Outcome& outcome);
   void count(const Arrival& arrival, const Outcome& outcome);
   void count_control(std::uint64_t second);
   void clear_fresh(const policy::Ids& ids);
@@ -96,6 +103,8 @@ class Model final {
   policy::Policy policy_;
   policy::Ids ids_;
   std::set<std::uint32_t> kept_on_kernel_;
+  bool paced_ = false;
+  std::array<Shares, ANIC_DIRECTION__MAX> shares_;
   std::unique_ptr<anic_counters> counters_ = std::make_unique<anic_counters>();
   anic_control control_{};
 };

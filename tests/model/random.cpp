@@ -23,6 +23,8 @@ constexpr std::array kReserved = {"::1", "0:ffff:a01:101::", "0:ffff::1"};  // w
 constexpr std::array kIpv4Lengths = {0, 8, 15, 16, 24, 31, 32};
 constexpr std::array kIpv6Lengths = {0, 16, 33, 48, 64, 96, 127, 128};
 constexpr std::array<std::uint16_t, 8> kPorts = {22, 53, 179, 4791, 9000, 9001, 40000, 65535};
+constexpr std::array<std::uint64_t, 5> kLinkRates = {64'000, 1'000'000, 10'000'000, 1'000'000'000,
+                                                     400'000'000'000};
 constexpr std::array<std::uint8_t, 4> kDscps = {0, 10, 46, 63};
 constexpr std::array<std::uint8_t, 12> kExtensions = {0, 43, 44, 44, 44, 51, 60, 60, 135, 139, 140, 59};
 constexpr std::array<std::uint8_t, 12> kIcmpTypes = {0, 3, 5, 8, 11, 12, 1, 4, 128, 133, 137, 138};
@@ -119,6 +121,25 @@ void Random::add_ports(policy::Policy& policy) {
   std::ranges::shuffle(policy.services, engine_);
 }
 
+/// Some of them so little that random packets meet every limit.
+void Random::add_budgets(policy::Policy& policy) {
+  if (one_in(3)) return;
+  policy.link_rate_bps = kLinkRates[below(kLinkRates.size())];
+  const std::uint64_t share = policy.link_rate_bps / 8;
+  const auto rate = [&](std::uint64_t most) { return one_in(2) ? 0 : 1 + most * below(1000) / 1000; };
+  for (const anic_class cls : policy::kClasses) {
+    if (one_in(2)) policy.classes[cls].floor_percent = static_cast<std::uint16_t>(below(26));
+    if (one_in(2)) policy.classes[cls].weight = static_cast<std::uint16_t>(1 + below(ANIC_WEIGHT_MAX));
+  }
+  for (policy::Tenant& tenant : policy.tenants) {
+    policy::Budget& budget = tenant.budget;
+    budget.minimum_bps = rate(share);
+    if (one_in(2)) budget.ceiling_bps = share + rate(policy.link_rate_bps - share);
+    if (one_in(3)) budget.bulk_bps = share / 2 + rate(share / 2);
+    if (one_in(2)) budget.weight = static_cast<std::uint16_t>(1 + below(ANIC_WEIGHT_MAX));
+  }
+}
+
 policy::Policy Random::policy() {
   policy::Policy policy;
   policy.name = "random";
@@ -126,6 +147,7 @@ policy::Policy Random::policy() {
   policy.control_alarm = one_in(3) ? 0 : 1 + below(100);
   add_tenants(policy);
   add_ports(policy);
+  add_budgets(policy);
   for (const std::uint8_t value : kDscps) {
     if (one_in(3)) policy.dscp.push_back({.value = value, .cls = any_class()});
   }

@@ -29,6 +29,9 @@ class Random final {
   /// Of 14 to 3,400 bytes: of all protocols, some of them cut off, some with a few other bytes.
   lab::Frame frame();
 
+  /// From one packet to the next: of the order of what they take at the rates of policy().
+  std::uint32_t step_ns() { return one_in(50) ? below(30'000'000) : below(200'000); }
+
   /// Of a packet at TC, as the kernel keeps it.
   std::uint32_t queue() { return one_in(8) ? below(300) : below(4); }
 
@@ -42,6 +45,7 @@ class Random final {
   anic_role role();
   void add_tenants(policy::Policy& policy);
   void add_ports(policy::Policy& policy);
+  void add_budgets(policy::Policy& policy);
   void add_ip(lab::PacketBuilder& builder);
   void add_extensions(lab::PacketBuilder& builder);
   void add_transport(lab::PacketBuilder& builder, bool is_ipv6);

@@ -15,6 +15,7 @@
 #include "abi/lane.h"
 #include "abi/meta.h"
 #include "abi/policy.h"
+#include "abi/share.h"
 #include "abi/stats.h"
 
 namespace {
@@ -60,14 +61,33 @@ const std::map<std::string, Layout> kOurs = {
     {"anic_tenant",
      {sizeof(anic_tenant),
       {MEMBER(anic_tenant, name), MEMBER(anic_tenant, cls), MEMBER(anic_tenant, fresh),
-       MEMBER(anic_tenant, weight), MEMBER(anic_tenant, _pad)}}},
+       MEMBER(anic_tenant, _pad)}}},
     {"anic_state",
      {sizeof(anic_state),
       {MEMBER(anic_state, word), MEMBER(anic_state, hash_factor), MEMBER(anic_state, hash_keys)}}},
-    {"anic_commit", {sizeof(anic_commit), {MEMBER(anic_commit, expected), MEMBER(anic_commit, uses)}}},
+    {"anic_commit",
+     {sizeof(anic_commit),
+      {MEMBER(anic_commit, expected), MEMBER(anic_commit, uses), MEMBER(anic_commit, now_ns)}}},
+    {"anic_bucket",
+     {sizeof(anic_bucket),
+      {MEMBER(anic_bucket, paid), MEMBER(anic_bucket, cost), MEMBER(anic_bucket, rate_bps),
+       MEMBER(anic_bucket, taken), MEMBER(anic_bucket, refused), MEMBER(anic_bucket, seen),
+       MEMBER(anic_bucket, wanted_bps), MEMBER(anic_bucket, lease_bytes), MEMBER(anic_bucket, hungry)}}},
+    {"anic_claim",
+     {sizeof(anic_claim),
+      {MEMBER(anic_claim, least_bps), MEMBER(anic_claim, most_bps), MEMBER(anic_claim, wants_bps),
+       MEMBER(anic_claim, more_bps), MEMBER(anic_claim, weight), MEMBER(anic_claim, _pad)}}},
+    {"anic_level",
+     {sizeof(anic_level),
+      {MEMBER(anic_level, left_bps), MEMBER(anic_level, weight), MEMBER(anic_level, per_weight),
+       MEMBER(anic_level, settled)}}},
+    {"anic_sharing",
+     {sizeof(anic_sharing),
+      {MEMBER(anic_sharing, last_ns), MEMBER(anic_sharing, rounds), MEMBER(anic_sharing, busy)}}},
     {"anic_count", {sizeof(anic_count), {MEMBER(anic_count, packets), MEMBER(anic_count, bytes)}}},
     {"anic_lane_count",
-     {sizeof(anic_lane_count), {MEMBER(anic_lane_count, seen), MEMBER(anic_lane_count, by_reason)}}},
+     {sizeof(anic_lane_count),
+      {MEMBER(anic_lane_count, seen), MEMBER(anic_lane_count, lease), MEMBER(anic_lane_count, by_reason)}}},
     {"anic_queue_count", {sizeof(anic_queue_count), {MEMBER(anic_queue_count, by_reason)}}},
     {"anic_counters",
      {sizeof(anic_counters),
@@ -85,7 +105,7 @@ const std::map<std::string, Layout> kOurs = {
 };
 
 // Structs that live and die on the BPF stack, and never cross.
-const std::set<std::string> kKernelOnly = {"anic_pkt"};
+const std::set<std::string> kKernelOnly = {"anic_pkt", "anic_ticker"};
 
 // Inner maps: of their keys and values BTF knows the sizes, not the types.
 struct Sizes {

@@ -164,7 +164,13 @@ TEST_CASE("compile: lanes have rates of the tenant's budget and terms of both le
   for (const anic_profile profile : {ANIC_PROFILE_POLICY, ANIC_PROFILE_FALLBACK}) {
     CHECK(lane(tables, profile, 0, ANIC_CLASS_CONTROL) == control);
     CHECK(lane(tables, profile, 1, ANIC_CLASS_CONTROL) == anic_lane{});
-    CHECK(lane(tables, profile, 1, ANIC_CLASS_NONE) == anic_lane{});
+    const anic_lane whole = lane(tables, profile, 1, ANIC_CLASS_NONE);
+    CHECK(whole.rate_bps == 2'000'000'000);
+    CHECK(whole.ceiling_bps == 8'000'000'000);
+    CHECK(whole.path == ANIC_PATH_NONE);
+    CHECK(lane(tables, profile, 0, ANIC_CLASS_NONE).ceiling_bps == tables.policy.link_rate_bps);
+    CHECK(lane(tables, profile, 0, ANIC_CLASS_NONE).weight == policy::kDefaultWeight);
+    CHECK(lane(tables, profile, 3, ANIC_CLASS_NONE) == anic_lane{});
   }
 }
 

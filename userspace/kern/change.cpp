@@ -120,6 +120,7 @@ Result<UpdateReport> update_instance(const NetNs& netns, const std::string& ifna
   const Maps maps = ANIC_TRY(Maps::pinned(status.dir));
   const policy::Tables before = ANIC_TRY(read_tables(maps));
   policy::Tables tables = ANIC_TRY(tables_of(policy, ids_of(before)));
+  ANIC_TRY(choose_egress(netns, status.ifindex, tables));
   UpdateReport report;
   report.before = report.generation = status.in_force.generation;
   report.differences = policy::difference(before, tables);
@@ -159,6 +160,7 @@ Result<UpgradeReport> upgrade_instance(const NetNs& netns, const std::string& if
     return true;
   }));
   ANIC_TRY(repin_commit(status.dir, object->commit_fd()));
+  ANIC_TRY(object->start());
   anic_meta meta = status.meta;
   meta.upgraded_at_ns = wall_ns();
   ANIC_TRY(maps.write("anic_meta", 0, meta));

@@ -91,6 +91,27 @@ Result<bool> has_clsact(std::uint32_t ifindex) {
   return found;
 }
 
+Result<RootQdisc> root_qdisc(std::uint32_t ifindex) {
+  RootQdisc root;
+  bool has_children = false;
+  bool all_are_fq = true;
+  ANIC_TRY(dump(RTM_GETQDISC, ifindex, 0, [&](nlmsghdr* header) {
+    Attributes attributes{};
+    const auto* message = static_cast<const tcmsg*>(nlmsg_data(header));
+    if (message->tcm_ifindex != static_cast<int>(ifindex) || !parse_attributes(header, attributes) ||
+        attributes[TCA_KIND] == nullptr || is_kind(attributes, "clsact") || is_kind(attributes, "ingress"))
+      return;
+    if (message->tcm_parent == TC_H_ROOT) {
+      root.kind = nla_get_string(attributes[TCA_KIND]);
+    } else {
+      has_children = true;
+      all_are_fq = all_are_fq && is_kind(attributes, "fq");
+    }
+  }));
+  root.keeps_times = root.kind == "fq" || (root.kind == "mq" && has_children && all_are_fq);
+  return root;
+}
+
 Result<std::vector<TcFilter>> clsact_filters(std::uint32_t ifindex) {
   std::vector<TcFilter> filters;
   if (!ANIC_TRY(has_clsact(ifindex))) return filters;

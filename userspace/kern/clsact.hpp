@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// Filters of a clsact qdisc: how programs sit at TC where the kernel has no tcx. They have no link and stay
-/// when their maker ends, so they are found again by the map that their program uses. Call inside the
-/// interface's network namespace.
+/// What traffic control has on an interface: its root qdisc, and the filters of clsact. Those are how
+/// programs sit at TC where the kernel has no tcx. They have no link and stay when their maker ends, so they
+/// are found again by the map that their program uses. Call inside the interface's network namespace.
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "abi/types.h"
@@ -23,6 +24,13 @@ struct TcFilter {
 };
 
 Result<bool> has_clsact(std::uint32_t ifindex);
+
+/// What is at the root of an interface's egress.
+struct RootQdisc {
+  std::string kind = "noqueue";
+  bool keeps_times = false;  ///< fq, or mq with nothing but fq below it: packets wait until they may leave
+};
+Result<RootQdisc> root_qdisc(std::uint32_t ifindex);
 
 /// All filters there are, of anybody.
 Result<std::vector<TcFilter>> clsact_filters(std::uint32_t ifindex);

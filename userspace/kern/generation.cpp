@@ -20,6 +20,7 @@
 
 #include "abi/flow.h"
 #include "abi/meta.h"
+#include "abi/share.h"
 #include "abi/stats.h"
 #include "base/clock.hpp"
 
@@ -314,10 +315,10 @@ Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids
   return tables;
 }
 
-Status install(const Maps& maps, int commit_fd, policy::Tables tables) {
+Status install(const Maps& maps, int commit_fd, policy::Tables tables, std::uint64_t now_ns) {
   const policy::Tables before = ANIC_TRY(read_tables(maps));
   const InForce in_force = ANIC_TRY(read_in_force(maps));
-  anic_commit commit{.expected = in_force.generation, .uses = tables.policy.uses};
+  anic_commit commit{.expected = in_force.generation, .uses = tables.policy.uses, .now_ns = now_ns};
   if (in_force.generation != 0) ANIC_TRY(settle(maps, in_force.generation % ANIC_SLOTS));
   mark_fresh(tables.tenants, before.tenants);
   mark_fresh(tables.services, before.services);
@@ -350,7 +351,10 @@ std::uint64_t memory_bytes(const policy::Tables& tables, unsigned cpus) {
                              ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane);
   return ANIC_SLOTS * slot + ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane) +
          ANIC_FLOW_SETS * sizeof(anic_flow_set) + std::uint64_t{cpus} * sizeof(anic_counters) +
-         ANIC_QUEUES_MAX * sizeof(void*) + sizeof(anic_state) + sizeof(anic_control) + sizeof(anic_meta);
+         ANIC_BUCKETS_MAX * sizeof(anic_bucket) +
+         ANIC_DIRECTION__MAX * (ANIC_CLAIMS_MAX * sizeof(anic_claim) + sizeof(anic_sharing)) +
+         ANIC_LEVELS_MAX * sizeof(anic_level) + ANIC_QUEUES_MAX * sizeof(void*) + sizeof(anic_state) +
+         sizeof(anic_control) + sizeof(anic_meta);
 }
 
 }  // namespace agentnic::kern

@@ -35,7 +35,8 @@ policy::Ids ids_of(const policy::Tables& tables);
 Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids& ids);
 
 /// Fills the idle slot and puts it in force by running anic_commit. Only for who holds the lock of the pins.
-Status install(const Maps& maps, int commit_fd, policy::Tables tables);
+/// `now_ns`: when rates are first shared out, CLOCK_MONOTONIC; 0: now.
+Status install(const Maps& maps, int commit_fd, policy::Tables tables, std::uint64_t now_ns = 0);
 
 /// Bytes of kernel memory that all maps of an instance take at most with these tables in both slots and
 /// `cpus` possible CPUs. Nodes of tries and hashes are counted as Linux 6.18 makes them.

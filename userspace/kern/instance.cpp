@@ -14,6 +14,7 @@
 #include <system_error>
 #include <utility>
 
+#include "abi/share.h"
 #include "base/clock.hpp"
 #include "kern/clsact.hpp"
 #include "kern/maps.hpp"
@@ -24,6 +25,7 @@ namespace {
 
 constexpr const char* kMetaPin = "anic_meta";
 constexpr const char* kCountersPin = "anic_counters";
+constexpr std::uint64_t kTickLate = 2'000'000'000;
 
 /// The meta map, whatever version wrote it: as much as both know. Zero beyond.
 Result<anic_meta> read_meta(const PinDir& dir) {
@@ -362,9 +364,11 @@ Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interfac
                            const policy::Policy& policy, const AttachOptions& options) {
   const ModePlan plan = plan_modes(options.mode, policy.needs_xsk());
   policy::Tables tables = ANIC_TRY(tables_of(policy, {}));
+  ANIC_TRY(choose_egress(netns, interface.ifindex, tables));
   const Object object = ANIC_TRY(Object::load());
   const Maps maps = ANIC_TRY(object.maps());
   ANIC_TRY(install(maps, object.commit_fd(), std::move(tables)));
+  ANIC_TRY(object.start());
   ANIC_TRY(maps.write(kMetaPin, 0, make_meta(netns, interface)));
   ANIC_TRY(make_pin_dir(dir));
   ANIC_TRY(object.pin(dir));
@@ -374,6 +378,12 @@ Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interfac
 }
 
 }  // namespace
+
+Status choose_egress(const NetNs& netns, std::uint32_t ifindex, policy::Tables& tables) {
+  const RootQdisc root = ANIC_TRY(netns.run([&] { return root_qdisc(ifindex); }));
+  if (root.keeps_times) tables.policy.uses |= ANIC_USES_FQ;
+  return {};
+}
 
 Status need_privileges(const std::string& verb) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
@@ -448,6 +458,31 @@ Result<bool> detach_instance(const PinDir& dir) {
   return was_there;
 }
 
+/// Whether the limits of the policy are kept, and where there are none.
+static void look_at_limits(InstanceStatus& status) {
+  if (!status.netns) return;
+  const auto root = status.netns->run([&] { return root_qdisc(status.ifindex); });
+  if (root) status.root_qdisc = root->kind;
+  const anic_policy& policy = status.in_force.policy;
+  if (policy.link_rate_bps == 0) return;
+  if (root && (policy.uses & ANIC_USES_FQ) != 0 && !root->keeps_times) {
+    status.notes.push_back(
+        fmt::format("limits are not kept at egress: packets are given a time, and {0} at the root of {1} "
+                    "does not wait for "
+                    "it; tc qdisc replace dev {1} root fq, or agentnic-load update {1} --policy FILE",
+                    root->kind, status.ifname));
+  }
+  status.notes.emplace_back("not limited: what stays on this host (lo), and what AF_XDP sockets send");
+  anic_sharing sharing{};
+  const auto maps = Maps::pinned(status.dir);
+  if (!maps || !maps->read("anic_sharing", ANIC_DIRECTION_IN, sharing)) return;
+  const std::uint64_t now = monotonic_ns();
+  if (now > sharing.last_ns && now - sharing.last_ns > kTickLate) {
+    status.notes.push_back(fmt::format("rates were last shared out {} s ago; agentnic-load upgrade {}",
+                                       (now - sharing.last_ns) / 1'000'000'000, status.ifname));
+  }
+}
+
 std::optional<InstanceStatus> inspect_instance(const PinDir& dir) {
   std::error_code ignored;
   if (!std::filesystem::exists(dir.path(), ignored)) return std::nullopt;
@@ -473,6 +508,7 @@ std::optional<InstanceStatus> inspect_instance(const PinDir& dir) {
     if (const auto in_force = read_in_force(*maps)) status.in_force = *in_force;
   }
   judge(status);
+  if (status.health == Health::Attached) look_at_limits(status);
   return status;
 }
 

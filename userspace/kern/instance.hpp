@@ -80,7 +80,13 @@ struct InstanceStatus {
   std::string ifname;         ///< as it is called now
   std::uint32_t ifindex = 0;  ///< 0 once the interface is gone
   std::uint32_t prog_id = 0;
+  std::string root_qdisc;          ///< empty when it could not be read
+  std::vector<std::string> notes;  ///< what its user should know, when attached
 };
+
+/// Says in the tables whether packets wait at egress for the time they are given, or are policed there: the
+/// first where the interface's root qdisc waits.
+Status choose_egress(const NetNs& netns, std::uint32_t ifindex, policy::Tables& tables);
 
 /// The state of one instance; nothing when there is no pin of it.
 std::optional<InstanceStatus> inspect_instance(const PinDir& dir);

@@ -37,7 +37,8 @@ Status seal(const Maps& maps) {
   state.word = 0;
   state.hash_factor |= 1;
   ANIC_TRY(maps.write("anic_state", 0, state));
-  for (const char* name : {"anic_state", "anic_lanes"}) {
+  for (const char* name :
+       {"anic_state", "anic_lanes", "anic_buckets", "anic_claims", "anic_levels", "anic_sharing"}) {
     if (bpf_map_freeze(maps.fd(name)) != 0) return fail_errno(errno, fmt::format("freeze map {}", name));
   }
   return {};
@@ -99,6 +100,15 @@ int Object::xdp_fd() const noexcept { return bpf_program__fd(skeleton_->progs.an
 int Object::tc_in_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc_in); }
 int Object::tc_out_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc_out); }
 int Object::commit_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_commit); }
+
+Status Object::start() const {
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  if (bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.anic_start), &options) != 0)
+    return fail_errno(errno, "run anic_start");
+  if (const int code = static_cast<int>(options.retval); code != 0)
+    return fail_errno(code, "start the timer that shares rates out");
+  return {};
+}
 
 Result<Maps> Object::maps() const {
   Maps maps;

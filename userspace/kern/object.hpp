@@ -30,6 +30,9 @@ class Object final {
   [[nodiscard]] int tc_out_fd() const noexcept;
   [[nodiscard]] int commit_fd() const noexcept;
 
+  /// Sets the tick going, or again with these programs. It runs for as long as the maps are held or pinned.
+  [[nodiscard]] Status start() const;
+
   /// Descriptors of its own of all maps.
   [[nodiscard]] Result<Maps> maps() const;
 

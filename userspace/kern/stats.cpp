@@ -32,6 +32,10 @@ anic_count Stats::lane(anic_direction direction, std::uint32_t lane) const {
   return sum;
 }
 
+const anic_bucket& Stats::bucket(anic_direction direction, std::uint32_t lane) const {
+  return buckets[std::size_t{ANIC_LANES_MAX} * direction + lane];
+}
+
 ByReason Stats::by_reason(anic_direction direction) const {
   ByReason sums{};
   const auto add_lane = [&](const anic_lane_count& lane) {
@@ -56,7 +60,13 @@ Result<Stats> read_stats(const InstanceStatus& status) {
     ANIC_TRY(maps.read("anic_counters", cpu, one.front()));
     add(stats.total.front(), one.front());
   }
+  for (auto& lanes : stats.total.front().lanes) {
+    for (anic_lane_count& lane : lanes) lane.lease = 0;
+  }
   ANIC_TRY(maps.read("anic_control", 0, stats.control));
+  stats.buckets.resize(ANIC_BUCKETS_MAX);
+  for (std::uint32_t i = 0; i < ANIC_BUCKETS_MAX; ++i)
+    ANIC_TRY(maps.read("anic_buckets", i, stats.buckets[i]));
   stats.generation = ANIC_TRY(read_in_force(maps)).generation;
   const policy::Tables tables = ANIC_TRY(read_names(maps));
   stats.tenants = tables.tenants;

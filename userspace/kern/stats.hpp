@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "abi/policy.h"
+#include "abi/share.h"
 #include "abi/stats.h"
 #include "base/result.hpp"
 #include "kern/instance.hpp"
@@ -21,6 +22,7 @@ using ByReason = std::array<anic_count, ANIC_REASON__MAX>;
 struct Stats {
   std::vector<anic_counters> total;  ///< one element; on the heap, because it is large
   anic_control control{};
+  std::vector<anic_bucket> buckets;    ///< by direction * ANIC_LANES_MAX + lane
   std::uint32_t generation = 0;        ///< in force when they were read
   std::vector<anic_service> services;  ///< by id; an id without a name is not in use
   std::vector<anic_tenant> tenants;    ///< likewise
@@ -29,6 +31,8 @@ struct Stats {
 
   /// Of a lane, summed by reason.
   [[nodiscard]] anic_count lane(anic_direction direction, std::uint32_t lane) const;
+  /// The rate of a lane and what it asks for; rate 0: it has no limit.
+  [[nodiscard]] const anic_bucket& bucket(anic_direction direction, std::uint32_t lane) const;
   /// Summed over all lanes, those of tenants that are gone included.
   [[nodiscard]] ByReason by_reason(anic_direction direction) const;
 };

@@ -80,7 +80,6 @@ void add_service(Tables& tables, const Service& service, std::uint16_t id, std::
 void add_tenant(Tables& tables, const Tenant& tenant, std::uint8_t id) {
   std::ranges::copy(tenant.name, tables.tenants[id].name);
   tables.tenants[id].cls = static_cast<__u8>(tenant.default_class);
-  tables.tenants[id].weight = tenant.budget.weight;
   for (const anic_prefix& prefix : tenant.remotes) tables.remotes[prefix] = id;
   for (const anic_prefix& prefix : tenant.locals) tables.locals[prefix] = id;
   for (const std::uint32_t mark : tenant.marks) {
@@ -121,9 +120,18 @@ std::uint64_t lane_ceiling(const Budget& budget, anic_class cls) {
   return budget.ceiling_bps == 0 ? budget.bulk_bps : std::min(budget.ceiling_bps, budget.bulk_bps);
 }
 
-/// The lanes of one tenant, in both profiles; nullptr: of traffic of no tenant.
+/// The lanes of one tenant and the tenant as a whole, in both profiles; nullptr: of traffic of no tenant.
 void add_lanes(Tables& tables, const Policy& policy, const Tenant* tenant, std::uint32_t id) {
   const Budget budget = tenant != nullptr ? tenant->budget : Budget{};
+  const anic_lane whole{.rate_bps = budget.minimum_bps,
+                        .ceiling_bps = tenant != nullptr ? budget.ceiling_bps : policy.link_rate_bps,
+                        .slo_ns = 0,
+                        .weight = budget.weight,
+                        .floor_percent = 0,
+                        .path = ANIC_PATH_NONE,
+                        ._pad = {}};
+  tables.lanes[lane_index(ANIC_PROFILE_POLICY, id, ANIC_CLASS_NONE)] = whole;
+  tables.lanes[lane_index(ANIC_PROFILE_FALLBACK, id, ANIC_CLASS_NONE)] = whole;
   for (const anic_class cls : kClasses) {
     const Terms terms = policy.terms(tenant, cls);
     anic_lane lane{};

@@ -131,6 +131,9 @@ void compare_policies(const anic_policy& before, const anic_policy& after, Lines
   const auto faces = [](const anic_policy& row) {
     return std::string((row.uses & ANIC_FACES_WORKLOAD) != 0 ? "workload" : "network");
   };
+  const auto egress = [](const anic_policy& row) {
+    return std::string((row.uses & ANIC_USES_FQ) != 0 ? "paced" : "policed");
+  };
   const auto alarm = [](const anic_policy& row) {
     return row.control_alarm == 0 ? std::string("none") : std::to_string(row.control_alarm);
   };
@@ -139,8 +142,14 @@ void compare_policies(const anic_policy& before, const anic_policy& after, Lines
   };
   compare("name", name(before), name(after));
   compare("faces", faces(before), faces(after));
+  compare("egress", egress(before), egress(after));
   compare("link_rate", rate_or_none(before.link_rate_bps), rate_or_none(after.link_rate_bps));
   compare("control_alarm", alarm(before), alarm(after));
+}
+
+/// What the tenant as a whole is given.
+const anic_lane& whole_of(const Tables& tables, std::size_t tenant) {
+  return tables.lanes[lane_index(ANIC_PROFILE_POLICY, static_cast<std::uint32_t>(tenant), ANIC_CLASS_NONE)];
 }
 
 void compare_tenants(const Tables& before, const Tables& after, Lines& lines) {
@@ -154,7 +163,11 @@ void compare_tenants(const Tables& before, const Tables& after, Lines& lines) {
           fields.compare("id", *old, *now);
           fields.compare("default_class", class_name(before.tenants[*old].cls),
                          class_name(after.tenants[*now].cls));
-          fields.compare("weight", before.tenants[*old].weight, after.tenants[*now].weight);
+          const anic_lane& was = whole_of(before, *old);
+          const anic_lane& is = whole_of(after, *now);
+          fields.compare("minimum", rate_or_none(was.rate_bps), rate_or_none(is.rate_bps));
+          fields.compare("ceiling", rate_or_none(was.ceiling_bps), rate_or_none(is.ceiling_bps));
+          fields.compare("weight", was.weight, is.weight);
           if (!fields.empty()) group.changed(what, fields.text());
         });
   group.append_to(lines);

@@ -16,7 +16,7 @@ namespace {
 constexpr std::array<const char*, ANIC_REASON__MAX> kReasonNames = {
     "none",          "pass_control",   "pass_service", "pass_default", "pass_unparsed",
     "pass_fragment", "pass_no_socket", "pass_no_xdp",  "redirect_xsk", "pass_dscp",
-    "pass_roce",     "pass_too_long",  "pass_lane"};
+    "pass_roce",     "pass_too_long",  "pass_lane",    "drop_quota",   "redirect_cpu"};
 
 constexpr std::array<const char*, ANIC_DIRECTION__MAX> kDirectionNames = {"in", "out"};
 constexpr std::array kDirections = {ANIC_DIRECTION_IN, ANIC_DIRECTION_OUT};
@@ -106,6 +106,24 @@ std::string table(const std::string& title, const std::vector<Row>& rows, const 
   return text;
 }
 
+/// What each lane that saw anything may have now, and asked for lately.
+std::string rate_table(const std::string& title, const kern::Stats& stats, anic_direction direction) {
+  std::string text;
+  for (std::uint32_t id = 0; id < ANIC_LANES_MAX; ++id) {
+    const std::string tenant = tenant_word(stats, id / ANIC_CLASS__MAX);
+    const anic_bucket& bucket = stats.bucket(direction, id);
+    const anic_lane_count& lane = stats.counters().lanes[direction][id];
+    if (tenant.empty() || id % ANIC_CLASS__MAX == 0 || bucket.rate_bps == 0 || lane.seen == 0) continue;
+    constexpr double kMega = 1e6;
+    text += fmt::format("  {:<32}{:>16.3f}{:>18.3f}{:>14}\n", tenant + "/" + class_word(id % ANIC_CLASS__MAX),
+                        static_cast<double>(bucket.rate_bps) / kMega,
+                        static_cast<double>(bucket.wanted_bps) / kMega,
+                        lane.by_reason[ANIC_REASON_DROP_QUOTA].packets);
+  }
+  if (text.empty()) return text;
+  return fmt::format("  {:<32}{:>16}{:>18}{:>14}\n", title, "Mbit/s", "wanted Mbit/s", "dropped") + text;
+}
+
 Json counts(const anic_count& count) { return {{"packets", count.packets}, {"bytes", count.bytes}}; }
 
 Json rows_json(const std::vector<Row>& rows, const kern::Stats& stats) {
@@ -130,7 +148,11 @@ Json tenants_json(const kern::Stats& stats, anic_direction direction) {
       for (std::size_t i = 0; i < ANIC_REASON__MAX; ++i) {
         if (lane.by_reason[i].packets != 0) reasons[kReasonNames[i]] = counts(lane.by_reason[i]);
       }
-      classes[class_word(cls)] = {{"seen_packets", lane.seen}, {"by_reason", reasons}};
+      const anic_bucket& bucket = stats.bucket(direction, ANIC_LANE(tenant, cls));
+      classes[class_word(cls)] = {{"seen_packets", lane.seen},
+                                  {"rate_bps", bucket.rate_bps == 0 ? Json() : Json(bucket.rate_bps)},
+                                  {"wanted_bps", bucket.rate_bps == 0 ? Json() : Json(bucket.wanted_bps)},
+                                  {"by_reason", reasons}};
       seen += lane.seen;
       gone = gone + stats.lane(direction, ANIC_LANE(tenant, cls));
     }
@@ -191,6 +213,7 @@ std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats
     const std::string suffix = direction == ANIC_DIRECTION_IN ? ", in" : ", out";
     text += table("reason" + suffix, reason_rows(direction), stats, before, seconds);
     text += table("lane" + suffix, lane_rows(stats, direction), stats, before, seconds);
+    text += rate_table("rate" + suffix, stats, direction);
     text += table("service" + suffix, service_rows(stats, direction), stats, before, seconds);
   }
   return text;

@@ -78,10 +78,13 @@ Json to_json(const policy::Tables& tables) {
   for (std::uint32_t id = 1; id < tables.tenants.size(); ++id) {
     const anic_tenant& tenant = tables.tenants[id];
     if (tenant.name[0] == '\0') continue;
+    const anic_lane& whole = tables.lanes[policy::lane_index(ANIC_PROFILE_POLICY, id, ANIC_CLASS_NONE)];
     tenants.push_back({{"name", tenant.name},
                        {"id", id},
                        {"default_class", policy::class_name(tenant.cls)},
-                       {"weight", tenant.weight}});
+                       {"minimum_bps", whole.rate_bps},
+                       {"ceiling_bps", whole.ceiling_bps},
+                       {"weight", whole.weight}});
   }
   Json services = Json::array();
   for (std::uint32_t id = 1; id < tables.services.size(); ++id) {
@@ -155,6 +158,13 @@ std::string to_text(const policy::Tables& tables) {
   return text;
 }
 
+/// How limits are kept at egress.
+std::string egress_word(const kern::InstanceStatus& status) {
+  const anic_policy& policy = status.in_force.policy;
+  if (policy.link_rate_bps == 0) return "none";
+  return (policy.uses & ANIC_USES_FQ) != 0 ? "paced" : "policed";
+}
+
 Json to_json(const kern::InstanceStatus& status) {
   const anic_meta& meta = status.meta;
   const anic_policy& policy = status.in_force.policy;
@@ -168,6 +178,9 @@ Json to_json(const kern::InstanceStatus& status) {
           {"mode", kern::mode_name(meta.mode)},
           {"egress_hook", kern::hook_name(meta.egress_hook)},
           {"program_id", status.prog_id},
+          {"egress_limits", egress_word(status)},
+          {"root_qdisc", status.root_qdisc},
+          {"notes", status.notes},
           {"queues", meta.queues},
           {"vlan_offload_turned_off", meta.vlan_offload_off != 0},
           {"generation", status.in_force.generation},
@@ -192,6 +205,11 @@ std::string to_text(const kern::InstanceStatus& status) {
     text += fmt::format("  policy    {} (sha256 {})\n", policy.name, digest(policy));
     text += fmt::format("  in force  generation {}, since {}\n", status.in_force.generation,
                         date(policy.committed_at_ns));
+    text += fmt::format("  limits    {}\n", policy.link_rate_bps == 0
+                                                ? "none: the policy states no link_rate"
+                                                : fmt::format("link {}, egress {}, root qdisc {}",
+                                                              policy::rate_text(policy.link_rate_bps),
+                                                              egress_word(status), status.root_qdisc));
     text += fmt::format("  queues    {}\n", meta.queues);
     text += fmt::format("  since     {}\n", date(meta.attached_at_ns));
     if (meta.upgraded_at_ns != 0) text += fmt::format("  upgraded  {}\n", date(meta.upgraded_at_ns));
@@ -199,6 +217,7 @@ std::string to_text(const kern::InstanceStatus& status) {
       text += "  offload   VLAN receive offload is off; detach turns it on again\n";
   }
   text += fmt::format("  pins      {}\n", status.dir.path());
+  for (const std::string& note : status.notes) text += fmt::format("  note      {}\n", note);
   return text;
 }
 
