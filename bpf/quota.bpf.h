@@ -81,10 +81,10 @@ __weak __noinline __u64 anic_lease(__u32 index, __u32 generation, __u64 lease, _
 		return ANIC_LEASE(generation, ANIC_LEASE_BYTES_FREE);
 	bytes = wire - anic_min(wire, left) + bucket->lease_bytes;
 	if (anic_take_both(bucket, index, bytes, ANIC_NOW(), ANIC_BURST_NS, 0) == ANIC_REFUSED) {
-		__sync_fetch_and_add(&bucket->refused, wire);
+		__sync_fetch_and_add(&bucket->asked, wire);
 		return ANIC_REFUSED;
 	}
-	__sync_fetch_and_add(&bucket->taken, bytes);
+	__sync_fetch_and_add(&bucket->asked, bytes);
 	return ANIC_LEASE(generation, left + bytes - wire);
 }
 
@@ -92,16 +92,11 @@ __weak __noinline __u64 anic_lease(__u32 index, __u32 generation, __u64 lease, _
 __weak __noinline __u64 anic_pace(__u32 index, __u64 wire)
 {
 	struct anic_bucket *bucket = bpf_map_lookup_elem(&anic_buckets, &index);
-	__u64 due;
 
 	if (!bucket || !bucket->cost)
 		return 0;
-	due = anic_take_both(bucket, index, wire, ANIC_NOW(), 0, ANIC_HORIZON_NS);
-	if (due == ANIC_REFUSED)
-		__sync_fetch_and_add(&bucket->refused, wire);
-	else
-		__sync_fetch_and_add(&bucket->taken, wire);
-	return due;
+	__sync_fetch_and_add(&bucket->asked, wire);
+	return anic_take_both(bucket, index, wire, ANIC_NOW(), 0, ANIC_HORIZON_NS);
 }
 
 #endif

@@ -150,7 +150,6 @@ struct anic_round {
 	__u32 direction;
 	__u32 generation;
 	__u64 now_ns;
-	__u64 elapsed_ns;
 	__u64 link_bps;
 };
 
@@ -158,12 +157,15 @@ struct anic_round {
 static __always_inline __u64 anic_lane_wants(struct anic_bucket *bucket, const struct anic_round *round,
 					     __u64 most_bps)
 {
-	__u64 seen = bucket->taken + bucket->refused, bytes = seen - bucket->seen, offered, periods;
+	__u64 asked = bucket->asked, bytes = asked - bucket->seen, elapsed_ns = 0;
 
-	periods = anic_max(anic_min(round->elapsed_ns / ANIC_SHARE_NS, 63), 1);
-	offered = anic_min(bytes, 1 << 30) * 8000000000 / anic_max(round->elapsed_ns, ANIC_SHARE_NS);
-	bucket->seen = seen;
-	bucket->wanted_bps = anic_max(offered, bucket->wanted_bps >> periods);
+	if (round->now_ns > bucket->seen_ns) /* else the clock went back */
+		elapsed_ns = round->now_ns - bucket->seen_ns;
+	if (elapsed_ns >= ANIC_WANTED_NS || (elapsed_ns >= ANIC_SHARE_NS / 2 && bytes >= ANIC_WANTED_BYTES)) {
+		bucket->wanted_bps = anic_min(bytes, 1 << 30) * 8000000000 / elapsed_ns;
+		bucket->seen = asked;
+		bucket->seen_ns = round->now_ns;
+	}
 	bucket->hungry = (__s64)(bucket->paid - ANIC_TICKS(round->now_ns)) > 0;
 	return bucket->hungry ? most_bps : anic_min(bucket->wanted_bps, most_bps);
 }
@@ -269,8 +271,6 @@ __weak __noinline int anic_share_out(__u32 direction, __u32 generation, __u64 no
 		return 0;
 	if (__sync_val_compare_and_swap(&sharing->busy, 0, 1))
 		return 0;
-	if (now_ns > sharing->last_ns) /* else the clock went back */
-		round.elapsed_ns = now_ns - sharing->last_ns;
 	round.link_bps = link->ceiling_bps;
 	if (round.link_bps) {
 		bpf_loop(ANIC_TENANTS_MAX, anic_claim_of_tenant, &round, 0);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Hooks: TC ingress, after GRO, in mode tc; TC egress, before TSO, in every mode. tcx, else clsact.
- * They classify and count, and let every packet go on to the next program. They never drop, redirect or
- * write to a packet: AF_XDP cannot be reached from here, so an xsk service takes path A and is counted.
+ * They classify, charge and count. They drop what is more than a quota, or give it a time to leave at where
+ * fq is at the root, and let every other packet go on to the next program. They never redirect or write to a
+ * packet: AF_XDP cannot be reached from here, so an xsk service takes path A and is counted.
  */
 #include "tc.bpf.h"
 

@@ -2,7 +2,7 @@
 /*
  * Hook: XDP at ingress, native or generic, alone or under libxdp's dispatcher.
  * It may pass a packet to the kernel (path A) or redirect it to the AF_XDP socket of its queue (path B).
- * It never drops and never writes to a packet.
+ * It drops what is more than a quota and nothing else, and never writes to a packet.
  */
 #include "xdp.bpf.h"
 

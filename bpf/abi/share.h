@@ -32,6 +32,8 @@
 #define ANIC_HORIZON_NS 200000000	/* a packet that would have to wait longer is dropped */
 #define ANIC_DEBT_NS 60000000000	/* no bucket is further ahead than this, unless the clock went back */
 #define ANIC_SHARE_NS 10000000		/* how often rates are shared out */
+#define ANIC_WANTED_BYTES 32768		/* what a lane wants is found anew after so much was asked for */
+#define ANIC_WANTED_NS 100000000	/* ... or after so long */
 
 /*
  * The value of anic_buckets, indexed by direction * ANIC_LANES_MAX + lane: a leaky bucket as a meter, of
@@ -42,9 +44,9 @@ struct anic_bucket {
 	__u64 paid;	   /* the time until which what was taken uses the rate up */
 	__u64 cost;	   /* of a byte; 0: there is no limit */
 	__u64 rate_bps;	   /* which the last sharing gave; 0: there is no limit */
-	__u64 taken;	   /* bytes, since the beginning */
-	__u64 refused;	   /* bytes, since the beginning */
-	__u64 seen;	   /* taken and refused, at the last sharing */
+	__u64 asked;	   /* bytes that were taken and refused, since the beginning */
+	__u64 seen;	   /* of those, when what is wanted was last found */
+	__u64 seen_ns;	   /* when that was */
 	__u64 wanted_bps;  /* what the lane asked for lately */
 	__u32 lease_bytes; /* what a CPU takes at once */
 	__u32 hungry;	   /* 1: at the last sharing it had used up what it had */

@@ -33,6 +33,7 @@ def send(options):
     sender.connect((options.to, options.port))
     datagram = bytes(options.bytes)
     gap = (options.bytes + OVERHEAD[family]) * 8 / options.rate
+    print("ready", flush=True)
     due = time.monotonic()
     while True:
         now = time.monotonic()

@@ -18,6 +18,8 @@ constexpr std::uint64_t kLeaseMost = 65536;
 constexpr std::uint64_t kHorizonNs = 200'000'000;
 constexpr std::int64_t kDebt = 60'000'000'000 * kTicks;
 constexpr std::uint64_t kPeriodNs = 10'000'000;
+constexpr std::uint64_t kWantedNs = 100'000'000;
+constexpr std::uint64_t kWantedBytes = 32768;
 constexpr std::uint64_t kLevelUnit = 1024;
 constexpr int kRounds = 16;
 
@@ -92,14 +94,11 @@ void Shares::share(std::uint64_t total, std::span<Claim> claims) {
 }
 
 void Shares::share_out(std::uint64_t now_ns) {
-  const std::uint64_t since = now_ns > last_ns_ ? now_ns - last_ns_ : 0;
-  last_ns_ = now_ns;
   if (link_ == 0) {
     for (Lane& lane : lanes_) lane.bucket.rate = 0;
     for (Tenant& tenant : tenants_) tenant.bucket.rate = 0;
     return;
   }
-  const std::uint64_t halvings = std::clamp<std::uint64_t>(since / kPeriodNs, 1, 63);
 
   std::vector<Claim> tenants;
   std::vector<std::uint32_t> ids;
@@ -109,9 +108,12 @@ void Shares::share_out(std::uint64_t now_ns) {
     Claim claim{.least = tenant.least, .most = tenant.most, .wants = 0, .weight = tenant.weight, .rate = 0};
     for (const anic_class cls : policy::kClasses) {
       Lane& lane = lanes_.at(ANIC_LANE(id, static_cast<std::uint32_t>(cls)));
-      const std::uint64_t offered = lane.bytes * 8'000'000'000 / std::max(since, kPeriodNs);
-      lane.bytes = 0;
-      lane.wanted = std::max(offered, lane.wanted >> halvings);
+      const std::uint64_t since = now_ns > lane.since_ns ? now_ns - lane.since_ns : 0;
+      if (since >= kWantedNs || (since >= kPeriodNs / 2 && lane.bytes >= kWantedBytes)) {
+        lane.wanted = lane.bytes * 8'000'000'000 / since;
+        lane.bytes = 0;
+        lane.since_ns = now_ns;
+      }
       lane.hungry = lane.bucket.paid > ticks(now_ns);
       claim.wants += lane.hungry ? lane.most : std::min(lane.wanted, lane.most);
     }

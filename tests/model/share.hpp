@@ -45,6 +45,7 @@ class Shares final {
     Bucket bucket;
     // what it asked for
     std::uint64_t bytes = 0;
+    std::uint64_t since_ns = 0;
     std::uint64_t wanted = 0;
     bool hungry = false;
     std::uint64_t lease = 0;
@@ -70,7 +71,6 @@ class Shares final {
                                          std::uint64_t hold_ns, std::uint64_t patience_ns);
 
   std::uint64_t link_ = 0;
-  std::uint64_t last_ns_ = 0;
   std::array<Tenant, ANIC_TENANTS_MAX> tenants_;
   std::array<Lane, ANIC_LANES_MAX> lanes_;
 };

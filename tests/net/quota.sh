@@ -34,8 +34,9 @@ second_client() {
 flood() {
     local host=$1
     shift
-    ip netns exec "$host" python3 "$FLOOD" send "$@" &
+    ip netns exec "$host" python3 "$FLOOD" send "$@" >"$WORK/flood" &
     flood_pid=$!
+    until_true 10 grep -q ready "$WORK/flood"
 }
 
 # measure HOST PORT...: $rates are the wire bit/s that arrive at each port.
@@ -59,23 +60,25 @@ ceiling_skb() { ceiling_in skb; }
 test_case "quota: a tenant gets its ceiling, at TC" ceiling_tc
 ceiling_tc() { ceiling_in tc; }
 ceiling_in() {
-    policy 40Mbit 198.18.0.1 '"ceiling": "4Mbit"'
+    policy 10Mbit 198.18.0.1 '"ceiling": "1Mbit"'
     attach --mode "$1" >/dev/null
-    flood $CLIENT 12e6 1000 $SERVER_IP 9000
+    flood $CLIENT 3e6 1400 $SERVER_IP 9000
     measure $SERVER 9000
-    within 10 "${rates[0]}" 4000000 "rate"
+    within 10 "${rates[0]}" 1000000 "rate"
+    kill $flood_pid
     [ "$(count by_tenant.a.by_class.rpc.by_reason.drop_quota.packets)" -gt 100 ] || fail "what was too much was not counted"
     conserved
 }
 
 test_case "quota: a tenant gets its ceiling at egress, by policing" ceiling_out smoke
 ceiling_out() {
-    policy 40Mbit 198.18.0.1 '"ceiling": "4Mbit"'
+    policy 10Mbit 198.18.0.1 '"ceiling": "1Mbit"'
     attach --mode tc >/dev/null
     equal "$(field egress_limits)" policed "limits at egress"
-    flood $SERVER 12e6 1000 198.18.0.1 9000
+    flood $SERVER 3e6 1400 198.18.0.1 9000
     measure $CLIENT 9000
-    within 10 "${rates[0]}" 4000000 "rate"
+    within 10 "${rates[0]}" 1000000 "rate"
+    kill $flood_pid
     [ "$(count_out by_tenant.a.by_class.rpc.by_reason.drop_quota.packets)" -gt 100 ] || fail "what was too much was not counted"
     conserved
 }
@@ -83,38 +86,40 @@ ceiling_out() {
 test_case "quota: two CPUs that send at once get what one gets" two_cpus smoke
 two_cpus() {
     [ "$(nproc)" -ge 2 ] || skip "one CPU"
-    policy 40Mbit 198.18.0.1 '"ceiling": "4Mbit"'
+    policy 10Mbit 198.18.0.1 '"ceiling": "1Mbit"'
     attach >/dev/null
-    flood $CLIENT --cpu 0 8e6 1000 $SERVER_IP 9000
-    flood $CLIENT --cpu 1 8e6 300 $SERVER_IP 9001
+    flood $CLIENT --cpu 0 2e6 1400 $SERVER_IP 9000
+    flood $CLIENT --cpu 1 2e6 700 $SERVER_IP 9001
     measure $SERVER 9000 9001
-    within 10 $((rates[0] + rates[1])) 4000000 "sum of the rates (${rates[*]})"
+    within 10 $((rates[0] + rates[1])) 1000000 "sum of the rates (${rates[*]})"
 }
 
 test_case "quota: who floods shares the link by weight" by_weight
 by_weight() {
     second_client
-    policy 8Mbit 198.18.0.1 '"weight": 300' $SECOND_CLIENT '"weight": 100'
+    policy 2Mbit 198.18.0.1 '"weight": 300' $SECOND_CLIENT '"weight": 100'
     attach >/dev/null
-    flood $CLIENT --from 198.18.0.1 12e6 1000 $SERVER_IP 9000
-    flood $CLIENT --from $SECOND_CLIENT 12e6 1000 $SERVER_IP 9001
+    flood $CLIENT --from 198.18.0.1 3e6 1400 $SERVER_IP 9000
+    flood $CLIENT --from $SECOND_CLIENT 3e6 1400 $SERVER_IP 9001
     measure $SERVER 9000 9001
-    within 10 "${rates[0]}" 6000000 "rate of who has three quarters (${rates[*]})"
-    within 10 "${rates[1]}" 2000000 "rate of who has a quarter (${rates[*]})"
+    within 10 "${rates[0]}" 1500000 "rate of who has three quarters (${rates[*]})"
+    within 10 "${rates[1]}" 500000 "rate of who has a quarter (${rates[*]})"
 }
 
 test_case "quota: a tenant within its minimum loses nothing to one at ten times its ceiling, which borrows the rest" guarantee smoke
 guarantee() {
     second_client
-    policy 8Mbit 198.18.0.1 '"minimum": "3Mbit"' $SECOND_CLIENT '"ceiling": "6Mbit", "weight": 1000'
+    policy 2Mbit 198.18.0.1 '"minimum": "750Kbit"' $SECOND_CLIENT '"ceiling": "1.5Mbit", "weight": 1000'
     attach >/dev/null
-    flood $CLIENT --from $SECOND_CLIENT 60e6 1000 $SERVER_IP 9001
+    flood $CLIENT --from $SECOND_CLIENT 15e6 1400 $SERVER_IP 9001
     measure $SERVER 9001
-    within 10 "${rates[0]}" 6000000 "rate of who is alone, up to its ceiling"
-    flood $CLIENT --from 198.18.0.1 28e5 1000 $SERVER_IP 9000
+    within 10 "${rates[0]}" 1500000 "rate of who is alone, up to its ceiling"
+    flood $CLIENT --from 198.18.0.1 7e5 1400 $SERVER_IP 9000
     measure $SERVER 9000 9001
-    within 10 "${rates[0]}" 2800000 "rate of who is within its minimum (${rates[*]})"
-    within 10 "${rates[1]}" 5200000 "rate of who borrows (${rates[*]})"
+    if [ "${AGENTNIC_PATIENCE:-1}" = 1 ]; then # else the sender itself may be too slow
+        within 10 "${rates[0]}" 700000 "rate of who is within its minimum (${rates[*]})"
+        within 10 "${rates[1]}" 1300000 "rate of who borrows (${rates[*]})"
+    fi
     equal "$(count by_tenant.a.by_class.rpc.by_reason.drop_quota.packets)" null "packets lost within the minimum"
 }
 
@@ -124,35 +129,35 @@ no_quota_for_control() {
     jq '.management = [{"protocol": "udp", "port": 9000}]' "$POLICY" >"$WORK/with_control.json"
     POLICY=$WORK/with_control.json
     attach >/dev/null
-    flood $CLIENT 4e6 1000 $SERVER_IP 9000
+    flood $CLIENT 1e6 1400 $SERVER_IP 9000
     measure $SERVER 9000
-    within 10 "${rates[0]}" 4000000 "rate of management traffic"
+    within 10 "${rates[0]}" 1000000 "rate of management traffic"
 }
 
 test_case "quota: rates follow a policy that is updated under load" rates_follow smoke
 rates_follow() {
-    policy 40Mbit 198.18.0.1 '"ceiling": "8Mbit"'
+    policy 10Mbit 198.18.0.1 '"ceiling": "2Mbit"'
     attach >/dev/null
-    flood $CLIENT 12e6 1000 $SERVER_IP 9000
+    flood $CLIENT 3e6 1400 $SERVER_IP 9000
     measure $SERVER 9000
-    within 10 "${rates[0]}" 8000000 "rate before"
-    policy 40Mbit 198.18.0.1 '"ceiling": "2Mbit"'
+    within 10 "${rates[0]}" 2000000 "rate before"
+    policy 10Mbit 198.18.0.1 '"ceiling": "500Kbit"'
     "$LOAD" update lab0 --netns $SERVER --policy "$POLICY" >"$WORK/update"
-    grep -q 'tenant a: ceiling 8Mbit -> 2Mbit' "$WORK/update" || fail "$(cat "$WORK/update")"
+    grep -q 'tenant a: ceiling 2Mbit -> 500Kbit' "$WORK/update" || fail "$(cat "$WORK/update")"
     measure $SERVER 9000
-    within 10 "${rates[0]}" 2000000 "rate after"
+    within 10 "${rates[0]}" 500000 "rate after"
 }
 
 test_case "quota: rates are shared out on when all of userspace is dead, and after an upgrade" shared_on
 shared_on() {
     second_client
-    policy 8Mbit 198.18.0.1 '"minimum": "6Mbit"' $SECOND_CLIENT '"weight": 100'
+    policy 2Mbit 198.18.0.1 '"minimum": "1.5Mbit"' $SECOND_CLIENT '"weight": 100'
     attach >/dev/null
     local step
     for step in attached upgraded; do
-        flood $CLIENT --from $SECOND_CLIENT 12e6 1000 $SERVER_IP 9001
+        flood $CLIENT --from $SECOND_CLIENT 3e6 1400 $SERVER_IP 9001
         measure $SERVER 9001
-        within 10 "${rates[0]}" 8000000 "rate of who is alone, $step"
+        within 10 "${rates[0]}" 2000000 "rate of who is alone, $step"
         kill $flood_pid
         wait $flood_pid || true
         "$LOAD" upgrade lab0 --netns $SERVER >/dev/null
@@ -163,18 +168,18 @@ shared_on() {
 test_case "quota: fq at the root paces what leaves, and status says when it has gone" paced smoke
 paced() {
     ip netns exec $SERVER tc qdisc replace dev lab0 root fq 2>"$WORK/tc" || skip "this kernel has no fq"
-    policy 40Mbit 198.18.0.1 '"ceiling": "4Mbit"'
+    policy 10Mbit 198.18.0.1 '"ceiling": "1Mbit"'
     attach --mode tc >/dev/null
     equal "$(field egress_limits)" paced "limits at egress"
-    flood $SERVER 42e5 1000 198.18.0.1 9000
+    flood $SERVER 2e6 1400 198.18.0.1 9000
     measure $CLIENT 9000
-    within 5 "${rates[0]}" 4000000 "rate"
+    within 5 "${rates[0]}" 1000000 "rate"
     ip netns exec $SERVER tc qdisc del dev lab0 root
     [ "$(field 'notes[] | select(test("not kept at egress"))' | wc -l)" = 1 ] || fail "status does not say that limits are not kept: $("$LOAD" status)"
     "$LOAD" update lab0 --netns $SERVER --policy "$POLICY" >"$WORK/update"
     grep -q 'egress: paced -> policed' "$WORK/update" || fail "$(cat "$WORK/update")"
     measure $CLIENT 9000
-    within 10 "${rates[0]}" 4000000 "rate by policing"
+    within 10 "${rates[0]}" 1000000 "rate by policing"
 }
 
 main "$@"

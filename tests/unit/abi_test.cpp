@@ -71,7 +71,7 @@ const std::map<std::string, Layout> kOurs = {
     {"anic_bucket",
      {sizeof(anic_bucket),
       {MEMBER(anic_bucket, paid), MEMBER(anic_bucket, cost), MEMBER(anic_bucket, rate_bps),
-       MEMBER(anic_bucket, taken), MEMBER(anic_bucket, refused), MEMBER(anic_bucket, seen),
+       MEMBER(anic_bucket, asked), MEMBER(anic_bucket, seen), MEMBER(anic_bucket, seen_ns),
        MEMBER(anic_bucket, wanted_bps), MEMBER(anic_bucket, lease_bytes), MEMBER(anic_bucket, hungry)}}},
     {"anic_claim",
      {sizeof(anic_claim),

@@ -8,21 +8,29 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <optional>
 
 #include "kern/libbpf_log.hpp"
 
 namespace agentnic::kern {
 namespace {
 
-/// The answer of the kernel: the last verdict, and the mean duration of a run in whole nanoseconds.
+/// The answer of the kernel: the last verdict, and the mean duration of a run in whole nanoseconds. Nothing:
+/// a signal came.
+Result<std::optional<bpf_test_run_opts>> try_run(int prog_fd, std::span<const std::byte> frame,
+                                                 std::uint32_t repeat) {
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  options.data_in = frame.data();
+  options.data_size_in = static_cast<std::uint32_t>(frame.size());
+  options.repeat = static_cast<int>(repeat);
+  if (bpf_prog_test_run_opts(prog_fd, &options) == 0) return options;
+  if (errno == EINTR) return std::nullopt;
+  return fail_errno(errno, "run a BPF program on a test packet");
+}
+
 Result<bpf_test_run_opts> run(int prog_fd, std::span<const std::byte> frame, std::uint32_t repeat) {
   for (;;) {
-    LIBBPF_OPTS(bpf_test_run_opts, options);
-    options.data_in = frame.data();
-    options.data_size_in = static_cast<std::uint32_t>(frame.size());
-    options.repeat = static_cast<int>(repeat);
-    if (bpf_prog_test_run_opts(prog_fd, &options) == 0) return options;
-    if (errno != EINTR) return fail_errno(errno, "run a BPF program on a test packet");
+    if (const auto done = ANIC_TRY(try_run(prog_fd, frame, repeat))) return *done;
   }
 }
 
@@ -36,6 +44,13 @@ Result<std::uint32_t> time_runs(int prog_fd, std::span<const std::byte> frame, s
   // Not by a clock around the call: it also enters the program into the XDP dispatcher, which takes
   // milliseconds.
   return ANIC_TRY(run(prog_fd, frame, repeat)).duration;
+}
+
+Status run_until_signal(int prog_fd, std::span<const std::byte> frame) {
+  constexpr std::uint32_t kMany = 1U << 30U;
+  while (ANIC_TRY(try_run(prog_fd, frame, kMany))) {
+  }
+  return {};
 }
 
 Result<UniqueFd> load_noop_xdp() {

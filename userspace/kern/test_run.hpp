@@ -22,6 +22,9 @@ Result<std::uint32_t> run_once(int prog_fd, std::span<const std::byte> frame);
 /// Whole nanoseconds a run, over `repeat` runs.
 Result<std::uint32_t> time_runs(int prog_fd, std::span<const std::byte> frame, std::uint32_t repeat);
 
+/// Runs again and again, until a signal comes. Runs that were counted are not known.
+Status run_until_signal(int prog_fd, std::span<const std::byte> frame);
+
 /// An XDP program of two instructions that passes everything: what any XDP program costs at least.
 Result<UniqueFd> load_noop_xdp();
 

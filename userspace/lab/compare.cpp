@@ -14,6 +14,7 @@
 #include "lab/measure.hpp"
 #include "lab/packet_path.hpp"
 #include "lab/pairs.hpp"
+#include "lab/quota.hpp"
 #include "policy/parse.hpp"
 
 namespace agentnic::lab {
@@ -200,6 +201,10 @@ const std::vector<Benchmark>& table() {
        [](const Bench&, Attached&) { return xdp_new_source_ns(); }},
       {{"xdp_flood_ratio", "hot flows after a flood of random sources, over the same without"},
        [](const Bench&, Attached&) { return xdp_flood_ratio(); }},
+      {{"xdp_two_cpu_ratio", "a hot flow with two CPUs on one tenant, over the same with one"},
+       [](const Bench&, Attached&) { return xdp_two_cpu_ratio(); }},
+      {{"quota_error_pct", "how far a rate is from the configured one, at worst"},
+       [](const Bench&, Attached&) { return quota_error_pct(); }},
   };
   return all;
 }

@@ -15,6 +15,8 @@
 #include "kern/generation.hpp"
 #include "kern/object.hpp"
 #include "kern/test_run.hpp"
+#include "lab/beside.hpp"
+#include "lab/environment.hpp"
 #include "lab/measure.hpp"
 #include "lab/packet.hpp"
 #include "lab/pairs.hpp"
@@ -292,6 +294,38 @@ Result<Json> xdp_flood_ratio() {
                         "same without; over choosing the flow alone",
                         kManyFlows, kFloodPackets, spread(pairs.ours).median)},
                    values, ratios, spread(pairs.peers).median, 1.5, Bound::AtMost, pairs.problem);
+}
+
+Result<Json> xdp_two_cpu_ratio() {
+  const Instance shared = ANIC_TRY(make_instance(kFull));
+  const Instance other = ANIC_TRY(make_instance(kFull));
+  const UniqueFd noop = ANIC_TRY(kern::load_noop_xdp());
+  const Frame frame = frame_v4();
+  ANIC_TRY(pin_to_cpu(0));
+  // The other CPU is as busy in both: it may be the other thread of the same core.
+  const auto over_noop = [&](const Instance& beside) -> Result<double> {
+    const Beside second(1, beside.object.xdp_fd(), frame);
+    return ANIC_TRY(cost(chunk_of(shared.object.xdp_fd(), frame), chunk_of(noop.get(), frame))).over;
+  };
+  const Pairs pairs = ANIC_TRY(alternate(
+      "xdp_two_cpu_ratio", [&](Pairs&) { return over_noop(shared); },
+      [&](Pairs&) { return over_noop(other); }));
+  std::vector<double> values;
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < pairs.ours.size(); ++i) {
+    values.push_back(pairs.ours[i] / pairs.peers[i]);
+    ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  }
+  const std::string problem = std::thread::hardware_concurrency() > 1 ? pairs.problem : "one CPU";
+  return bench_row(
+      {.id = "xdp_two_cpu_ratio",
+       .unit = "x",
+       .peer = "one CPU on the tenant, the other on another instance (ns)",
+       .note = fmt::format(
+           "a hot flow over a no-op at full scale with two CPUs on the same flow ({:.1f} ns), over the "
+           "same with one; the other CPU runs the same program on maps of its own",
+           spread(pairs.ours).median)},
+      values, ratios, spread(pairs.peers).median, 1.2, Bound::AtMost, problem);
 }
 
 }  // namespace agentnic::lab

@@ -16,5 +16,6 @@ Result<Json> xdp_scale_ratio();
 Result<Json> xdp_new_flow_ns();
 Result<Json> xdp_new_source_ns();
 Result<Json> xdp_flood_ratio();
+Result<Json> xdp_two_cpu_ratio();
 
 }  // namespace agentnic::lab
