@@ -35,7 +35,8 @@ struct anic_decision {
 	__u32 drop;    /* 1: it ends here */
 	__u64 packets;
 	__u64 bytes;
-	__u64 departs_ns;		/* at egress: not before this; 0: at once */
+	__u64 departs_ns; /* at egress: not before this; 0: at once */
+	const struct anic_lane *lane_at_egress;
 	struct anic_counters *counters; /* of this CPU */
 	struct anic_lane_count *count;	/* of its lane there */
 };
@@ -210,7 +211,7 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	struct xdp_md *xdp = ctx;
 	const void *data = at == ANIC_AT_XDP ? (void *)(long)xdp->data : (void *)(long)skb->data;
 	const void *end = at == ANIC_AT_XDP ? (void *)(long)xdp->data_end : (void *)(long)skb->data_end;
-	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), fragment = ANIC_FRAGMENT_NONE, verdict = 0, index;
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), fragment = ANIC_FRAGMENT_NONE, verdict = 0;
 	const struct anic_state *state = bpf_map_lookup_elem(&anic_state, &zero);
 	struct anic_counters *counters = bpf_map_lookup_elem(&anic_counters, &cpu);
 	const struct anic_lane *lane;
@@ -266,11 +267,11 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	else if (keyed) /* whatever keeps a link working, or is not understood, has no quota */
 		anic_charge(d, skb, at, state_word);
 
+	if (at == ANIC_AT_TC_OUT)
+		d->lane_at_egress = keyed ? anic_lane_of((__u32)state_word, d->lane) : NULL;
 	if (d->drop || at == ANIC_AT_TC_OUT || !ANIC_VERDICT_XSK(verdict))
 		return 1;
-	index = ((__u32)state_word % ANIC_SLOTS * ANIC_PROFILE__MAX + ANIC_PROFILE_POLICY) * ANIC_LANES_MAX +
-		d->lane;
-	lane = bpf_map_lookup_elem(&anic_lanes, &index);
+	lane = anic_lane_of((__u32)state_word, d->lane);
 	if (fragment != ANIC_FRAGMENT_NONE)
 		d->reason = ANIC_REASON_PASS_FRAGMENT; /* an AF_XDP socket does not reassemble */
 	else if (!lane || lane->path != ANIC_PATH_XSK)

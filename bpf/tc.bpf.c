@@ -2,8 +2,9 @@
 /*
  * Hooks: TC ingress, after GRO, in mode tc; TC egress, before TSO, in every mode. tcx, else clsact.
  * They classify, charge and count. They drop what is more than a quota, or give it a time to leave at where
- * fq is at the root, and let every other packet go on to the next program. They never redirect or write to a
- * packet: AF_XDP cannot be reached from here, so an xsk service takes path A and is counted.
+ * fq is at the root, and let every other packet go on to the next program. At egress they set priority, queue
+ * and DSCP where the policy says so. They never redirect: AF_XDP cannot be reached from here, so an xsk
+ * service takes path A and is counted.
  */
 #include "tc.bpf.h"
 

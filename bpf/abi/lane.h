@@ -12,6 +12,9 @@
 
 #include "abi/policy.h"
 
+#define ANIC_PRIORITY_MAX 15 /* TC_PRIO_MAX: of the bands of prio, pfifo_fast and mqprio */
+#define ANIC_MARK(value) ((value) + 1)
+
 #define ANIC_LANES_MAX (ANIC_TENANTS_MAX * ANIC_CLASS__MAX)
 #define ANIC_LANE(tenant, cls) ((tenant) * ANIC_CLASS__MAX + (cls))
 
@@ -29,7 +32,9 @@ struct anic_lane {
 	__u16 weight;	     /* 1 to ANIC_WEIGHT_MAX: share of what the tenant's lanes leave unused */
 	__u16 floor_percent; /* of the tenant's rate, below which the lane cannot be tuned */
 	__u8 path;	     /* enum anic_path: how far its services' packets may go */
-	__u8 _pad[3];
+	__u8 priority;	     /* at egress: of the skb, plus 1; 0: as it is; the next two likewise */
+	__u8 queue;
+	__u8 dscp;
 };
 ANIC_ASSERT(sizeof(struct anic_lane) == 32);
 

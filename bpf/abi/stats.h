@@ -27,8 +27,7 @@ enum anic_reason {
 		11,		     /* an xsk service, and more than the buffer of an AF_XDP socket holds */
 	ANIC_REASON_PASS_LANE = 12,  /* an xsk service, and its lane is kept on path A */
 	ANIC_REASON_DROP_QUOTA = 13, /* more than its lane has */
-	ANIC_REASON_REDIRECT_CPU = 14, /* path A, on the CPU that its lane's steering table names */
-	ANIC_REASON__MAX = 15,
+	ANIC_REASON__MAX = 14,
 };
 
 /* The longest frame that is redirected: a buffer of 2 KiB less the headroom that the kernel keeps
@@ -45,8 +44,9 @@ struct anic_lane_count {
 	__u64 seen;  /* packets */
 	__u64 lease; /* not a count: what this CPU may still let pass (abi/share.h) */
 	struct anic_count by_reason[ANIC_REASON__MAX];
+	__u64 _pad[2]; /* whole cache lines */
 };
-ANIC_ASSERT(sizeof(struct anic_lane_count) == 16 + 16 * (int)ANIC_REASON__MAX);
+ANIC_ASSERT(sizeof(struct anic_lane_count) == 256);
 
 /* A queue beyond the last is counted as the last. */
 struct anic_queue_count {
@@ -63,9 +63,8 @@ struct anic_counters {
 	struct anic_queue_count queues[ANIC_DIRECTION__MAX][ANIC_QUEUES_MAX];
 	struct anic_count services[ANIC_DIRECTION__MAX][ANIC_SERVICES_MAX]; /* by id; [0]: of none */
 	struct anic_lane_count gone[ANIC_DIRECTION__MAX]; /* of tenants whose id another one has now */
-	__u64 _pad[16];					  /* CPUs share no cache line */
 };
-ANIC_ASSERT(sizeof(struct anic_counters) % 128 == 0);
+ANIC_ASSERT(sizeof(struct anic_counters) % 128 == 0); /* CPUs share no cache line */
 
 /* The one entry of anic_control, shared by all CPUs: the rate of control traffic, whose addresses can be
  * forged. */

@@ -105,8 +105,7 @@ class Pair {
       for (const auto& queues : model_.counters().queues) {
         for (const anic_queue_count& queue : queues) packets += queue.by_reason[reason];
       }
-      const bool possible = reason != ANIC_REASON_NONE && reason != ANIC_REASON_REDIRECT_XSK &&
-                            reason != ANIC_REASON_REDIRECT_CPU;
+      const bool possible = reason != ANIC_REASON_NONE && reason != ANIC_REASON_REDIRECT_XSK;
       CHECK((packets != 0) == possible);
     }
     CHECK(model_.control().alarms != 0);

@@ -3,9 +3,8 @@
 """Sends UDP datagrams at a rate, and measures what arrives, for the net tests of quotas.
 
     send [--from ADDRESS] [--cpu N] RATE BYTES TO PORT     wire bit/s; payload bytes; until it is ended
-    receive SECONDS PORT...                                the wire bit/s of each port, one number a line
-
-The receiver begins to count a second after it is there, when what buckets held has been used up.
+    receive WARM-UP SECONDS PORT...                        the wire bit/s of each port, one number a line; what comes
+                                                           in the seconds of the warm-up does not count
 """
 
 import argparse
@@ -16,7 +15,6 @@ import time
 
 OVERHEAD = {socket.AF_INET: 14 + 20 + 8 + 24, socket.AF_INET6: 14 + 40 + 8 + 24}  # headers, and what a frame costs on the wire
 SLICE_S = 0.002
-WARM_UP_S = 1
 
 
 def family_of(address):
@@ -56,7 +54,7 @@ def receive(options):
         listener.bind(("::", port))
         sockets[listener] = 0
     print("ready", flush=True)
-    begin = time.monotonic() + WARM_UP_S
+    begin = time.monotonic() + options.warm_up
     end = begin + options.seconds
     while (now := time.monotonic()) < end:
         for listener in select.select(list(sockets), [], [], end - now)[0]:
@@ -80,6 +78,7 @@ def main():
     role.add_argument("port", type=int)
     role.set_defaults(run=send)
     role = roles.add_parser("receive")
+    role.add_argument("warm_up", type=float)
     role.add_argument("seconds", type=float)
     role.add_argument("port", type=int, nargs="+")
     role.set_defaults(run=receive)

@@ -175,14 +175,15 @@ upgrades() {
 test_case "upgrade: another ABI is refused with both versions, and the old programs run on" upgrade_refused
 upgrade_refused() {
     attach >/dev/null
-    local meta rest id
+    local meta rest id ours
     id=$(field program_id)
+    ours=$(field abi)
     meta=$(pins | grep anic_meta)
     mapfile -t rest < <(bpftool -j map lookup pinned "$meta" key hex 00 00 00 00 | jq -r '.value[1:][] | ltrimstr("0x")')
     bpftool map update pinned "$meta" key hex 00 00 00 00 value hex 63 "${rest[@]}"
     expect_error 3 'pinned with ABI 99' "$LOAD" upgrade lab0 --netns $SERVER
     expect_error 3 'pinned with ABI 99' "$LOAD" update lab0 --netns $SERVER --policy "$POLICY"
-    bpftool map update pinned "$meta" key hex 00 00 00 00 value hex 02 "${rest[@]}"
+    bpftool map update pinned "$meta" key hex 00 00 00 00 value hex 0"$ours" "${rest[@]}"
     equal "$(field program_id) $(field state)" "$id attached" "program and state"
 }
 

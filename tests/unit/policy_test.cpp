@@ -108,6 +108,10 @@ TEST_CASE("policy: every key of the language is read") {
   CHECK(policy->classes[ANIC_CLASS_RPC].slo_ns == 500'000);
   CHECK(policy->classes[ANIC_CLASS_RPC].floor_percent == 40);
   CHECK(policy->classes[ANIC_CLASS_RPC].weight == 400);
+  CHECK(policy->classes[ANIC_CLASS_RPC].egress.priority == 15);
+  CHECK(policy->classes[ANIC_CLASS_RPC].egress.queue == 254);
+  CHECK(policy->classes[ANIC_CLASS_RPC].egress.dscp == 0);
+  CHECK_FALSE(policy->classes[ANIC_CLASS_BULK].egress.dscp);
   CHECK_FALSE(policy->classes[ANIC_CLASS_BULK].slo_ns);
   REQUIRE(policy->tenants.size() == 2);
   const policy::Tenant& acme = policy->tenants[0];
@@ -139,9 +143,9 @@ TEST_CASE("policy: every key of the language is read") {
 
 TEST_CASE("policy: a tenant's classes go over the policy's key by key") {
   policy::Policy policy;
-  policy.classes[ANIC_CLASS_RPC] = {.slo_ns = 500, .floor_percent = 40, .weight = {}};
+  policy.classes[ANIC_CLASS_RPC] = {.slo_ns = 500, .floor_percent = 40, .weight = {}, .egress = {}};
   policy::Tenant tenant;
-  tenant.classes[ANIC_CLASS_RPC] = {.slo_ns = {}, .floor_percent = 0, .weight = 7};
+  tenant.classes[ANIC_CLASS_RPC] = {.slo_ns = {}, .floor_percent = 0, .weight = 7, .egress = {}};
   const policy::Terms own = policy.terms(&tenant, ANIC_CLASS_RPC);
   CHECK(own.slo_ns == 500);
   CHECK(own.floor_percent == 0);

@@ -120,6 +120,10 @@ std::uint64_t lane_ceiling(const Budget& budget, anic_class cls) {
   return budget.ceiling_bps == 0 ? budget.bulk_bps : std::min(budget.ceiling_bps, budget.bulk_bps);
 }
 
+std::uint8_t mark(std::optional<std::uint8_t> value) {
+  return static_cast<std::uint8_t>(value ? ANIC_MARK(*value) : 0);
+}
+
 /// The lanes of one tenant and the tenant as a whole, in both profiles; nullptr: of traffic of no tenant.
 void add_lanes(Tables& tables, const Policy& policy, const Tenant* tenant, std::uint32_t id) {
   const Budget budget = tenant != nullptr ? tenant->budget : Budget{};
@@ -129,7 +133,9 @@ void add_lanes(Tables& tables, const Policy& policy, const Tenant* tenant, std::
                         .weight = budget.weight,
                         .floor_percent = 0,
                         .path = ANIC_PATH_NONE,
-                        ._pad = {}};
+                        .priority = 0,
+                        .queue = 0,
+                        .dscp = 0};
   tables.lanes[lane_index(ANIC_PROFILE_POLICY, id, ANIC_CLASS_NONE)] = whole;
   tables.lanes[lane_index(ANIC_PROFILE_FALLBACK, id, ANIC_CLASS_NONE)] = whole;
   for (const anic_class cls : kClasses) {
@@ -141,6 +147,9 @@ void add_lanes(Tables& tables, const Policy& policy, const Tenant* tenant, std::
     lane.weight = terms.weight;
     lane.floor_percent = terms.floor_percent;
     lane.path = lane_path(tables, id, cls);
+    lane.priority = mark(terms.egress.priority);
+    lane.queue = mark(terms.egress.queue);
+    lane.dscp = mark(terms.egress.dscp);
     tables.lanes[lane_index(ANIC_PROFILE_POLICY, id, cls)] = lane;
 
     if (!policy.fallback.keeps_paths) lane.path = ANIC_PATH_KERNEL;

@@ -244,6 +244,10 @@ void compare_lane(const std::string& what, const anic_lane& was, const anic_lane
   fields.compare("floor", was.floor_percent, is.floor_percent);
   fields.compare("weight", was.weight, is.weight);
   fields.compare("path", path_name(was.path), path_name(is.path));
+  const auto mark = [](unsigned stored) { return stored == 0 ? "none" : std::to_string(stored - 1); };
+  fields.compare("egress priority", mark(was.priority), mark(is.priority));
+  fields.compare("egress queue", mark(was.queue), mark(is.queue));
+  fields.compare("egress dscp", mark(was.dscp), mark(is.dscp));
   if (!fields.empty()) group.changed(what, fields.text());
 }
 

@@ -24,6 +24,9 @@ Terms Policy::terms(const Tenant* tenant, anic_class cls) const {
     terms.slo_ns = stated.slo_ns.value_or(terms.slo_ns);
     terms.floor_percent = stated.floor_percent.value_or(terms.floor_percent);
     terms.weight = stated.weight.value_or(terms.weight);
+    if (stated.egress.priority) terms.egress.priority = stated.egress.priority;
+    if (stated.egress.queue) terms.egress.queue = stated.egress.queue;
+    if (stated.egress.dscp) terms.egress.dscp = stated.egress.dscp;
   };
   state(classes[cls]);
   if (tenant != nullptr) state(tenant->classes[cls]);

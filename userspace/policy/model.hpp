@@ -25,11 +25,20 @@ inline constexpr std::array<anic_class, 4> kClasses = {ANIC_CLASS_DEFAULT, ANIC_
 template <typename T>
 using ByClass = std::array<T, ANIC_CLASS__MAX>;
 
+/// What a class gives its packets at egress, for qdiscs, the driver and the network; nothing: they keep what
+/// they have.
+struct Marks {
+  std::optional<std::uint8_t> priority;  ///< of the skb
+  std::optional<std::uint8_t> queue;     ///< to transmit by
+  std::optional<std::uint8_t> dscp;
+};
+
 /// What the document says of a class at one level.
 struct StatedTerms {
   std::optional<std::uint64_t> slo_ns;
   std::optional<std::uint16_t> floor_percent;
   std::optional<std::uint16_t> weight;
+  Marks egress;
 };
 
 /// What holds for a class of a tenant.
@@ -37,6 +46,7 @@ struct Terms {
   std::uint64_t slo_ns = 0;         ///< 0: none is stated
   std::uint16_t floor_percent = 0;  ///< of the tenant's minimum
   std::uint16_t weight = kDefaultWeight;
+  Marks egress;
 };
 
 /// Rates in bit/s; 0: not stated.

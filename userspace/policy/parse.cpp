@@ -57,13 +57,26 @@ std::uint16_t read_port(const ObjectReader& object) {
   return static_cast<std::uint16_t>(object.integer("port", 1, ANIC_PORTS - 1));
 }
 
+Marks read_marks(const Json& json, const Pointer& at) {
+  constexpr Words<3> kKeys = {"priority", "queue", "dscp"};
+  const ObjectReader object(json, at, kKeys);
+  const auto read = [&](const char* key, std::int64_t high) -> std::optional<std::uint8_t> {
+    if (!object.has(key)) return std::nullopt;
+    return static_cast<std::uint8_t>(object.integer(key, 0, high));
+  };
+  return {.priority = read("priority", ANIC_PRIORITY_MAX),
+          .queue = read("queue", ANIC_QUEUES_MAX - 2),
+          .dscp = read("dscp", ANIC_DSCPS - 1)};
+}
+
 StatedTerms read_terms(const Json& json, const Pointer& at) {
-  constexpr Words<3> kKeys = {"slo", "floor", "weight"};
+  constexpr Words<4> kKeys = {"slo", "floor", "weight", "egress"};
   const ObjectReader object(json, at, kKeys);
   StatedTerms terms;
   if (object.has("slo")) terms.slo_ns = parsed_at(object.need("slo"), object.at("slo"), parse_duration);
   if (object.has("floor")) terms.floor_percent = static_cast<std::uint16_t>(object.integer("floor", 0, 100));
   if (object.has("weight")) terms.weight = read_weight(object, "weight");
+  if (object.has("egress")) terms.egress = read_marks(object.need("egress"), object.at("egress"));
   return terms;
 }
 

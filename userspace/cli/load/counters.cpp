@@ -16,7 +16,7 @@ namespace {
 constexpr std::array<const char*, ANIC_REASON__MAX> kReasonNames = {
     "none",          "pass_control",   "pass_service", "pass_default", "pass_unparsed",
     "pass_fragment", "pass_no_socket", "pass_no_xdp",  "redirect_xsk", "pass_dscp",
-    "pass_roce",     "pass_too_long",  "pass_lane",    "drop_quota",   "redirect_cpu"};
+    "pass_roce",     "pass_too_long",  "pass_lane",    "drop_quota"};
 
 constexpr std::array<const char*, ANIC_DIRECTION__MAX> kDirectionNames = {"in", "out"};
 constexpr std::array kDirections = {ANIC_DIRECTION_IN, ANIC_DIRECTION_OUT};

@@ -53,6 +53,20 @@ void for_lanes(const policy::Tables& tables, Each&& each) {
   }
 }
 
+/// What a lane gives its packets at egress; null: nothing.
+Json mark(unsigned stored) { return stored == 0 ? Json() : Json(stored - 1); }
+
+std::string marks_text(const anic_lane& lane) {
+  std::string text;
+  const auto add = [&](const char* name, unsigned stored) {
+    if (stored != 0) text += fmt::format("  {} {}", name, stored - 1);
+  };
+  add("priority", lane.priority);
+  add("queue", lane.queue);
+  add("dscp", lane.dscp);
+  return text;
+}
+
 std::string rate_or(std::uint64_t bps, const char* otherwise) {
   return bps == 0 ? otherwise : policy::rate_text(bps);
 }
@@ -108,6 +122,9 @@ Json to_json(const policy::Tables& tables) {
                      {"ceiling_bps", lane.ceiling_bps},
                      {"floor_percent", lane.floor_percent},
                      {"slo_ns", lane.slo_ns},
+                     {"egress_priority", mark(lane.priority)},
+                     {"egress_queue", mark(lane.queue)},
+                     {"egress_dscp", mark(lane.dscp)},
                      {"path", policy::path_name(lane.path)}});
   });
   Json control = Json::array();
@@ -150,10 +167,11 @@ std::string to_text(const policy::Tables& tables) {
   });
   for_lanes(tables, [&](std::uint32_t tenant, std::uint8_t cls, const anic_lane& lane) {
     text += fmt::format(
-        "  lane     {:<30} weight {:>4}  rate {:>8}  ceiling {:>8}  floor {:>3} %  slo {:>6}  path {}\n",
+        "  lane     {:<30} weight {:>4}  rate {:>8}  ceiling {:>8}  floor {:>3} %  slo {:>6}  path {}{}\n",
         fmt::format("{}/{}", tenant_name(tables, tenant), policy::class_name(cls)), lane.weight,
         rate_or(lane.rate_bps, "-"), rate_or(lane.ceiling_bps, "-"), lane.floor_percent,
-        lane.slo_ns == 0 ? "-" : policy::duration_text(lane.slo_ns), policy::path_name(lane.path));
+        lane.slo_ns == 0 ? "-" : policy::duration_text(lane.slo_ns), policy::path_name(lane.path),
+        marks_text(lane));
   });
   return text;
 }
