@@ -133,11 +133,29 @@ static __always_inline __u64 anic_ceiling(const struct anic_lane *lane, __u64 li
 	return lane->ceiling_bps ? anic_min(lane->ceiling_bps, link_bps) : link_bps;
 }
 
+/*
+ * What a bucket is ahead, in bytes at a low rate, is less time at a higher one. Not less than what a packet
+ * may wait, so that none overtakes those that wait already.
+ */
+static __always_inline void anic_ease_debt(struct anic_bucket *bucket, __u64 cost, __u64 now_ns)
+{
+	__u64 paid = ANIC_READ_ONCE(bucket->paid), debt = paid - ANIC_TICKS(now_ns), eased;
+
+	if (!cost || bucket->cost <= cost || debt <= ANIC_TICKS(ANIC_HORIZON_NS) ||
+	    debt > ANIC_TICKS(ANIC_DEBT_NS))
+		return;
+	eased = (debt << ANIC_COST_LOG2) / bucket->cost * cost >> ANIC_COST_LOG2;
+	/* if somebody takes at this moment, his debt stays as it was */
+	__sync_val_compare_and_swap(&bucket->paid, paid,
+				    ANIC_TICKS(now_ns) + anic_max(eased, ANIC_TICKS(ANIC_HORIZON_NS)));
+}
+
 /* Puts a rate in force. 0: there is no limit. */
-static __always_inline void anic_set_rate(struct anic_bucket *bucket, __u64 rate_bps)
+static __always_inline void anic_set_rate(struct anic_bucket *bucket, __u64 rate_bps, __u64 now_ns)
 {
 	__u64 cost = rate_bps ? ANIC_COST(rate_bps) : 0;
 
+	anic_ease_debt(bucket, cost, now_ns);
 	bucket->rate_bps = rate_bps;
 	bucket->lease_bytes =
 		cost ? anic_min((ANIC_TICKS(ANIC_LEASE_NS) << ANIC_COST_LOG2) / cost, ANIC_LEASE_BYTES_MAX)
@@ -200,11 +218,11 @@ static int anic_claim_of_tenant(__u32 tenant, void *context)
 
 /* Shares a tenant's rate out among its lanes. */
 __weak __noinline int anic_share_lanes(__u32 direction, __u32 generation, __u32 tenant, __u64 rate_bps,
-				       __u64 link_bps)
+				       __u64 now_ns)
 {
 	__u32 first = direction * ANIC_CLAIMS_MAX + ANIC_TENANTS_MAX, index = ANIC_LEVEL(direction, 1), cls;
+	const struct anic_lane *link = anic_lane_of(generation, ANIC_LANE(0, ANIC_CLASS_NONE)), *lane;
 	const struct anic_level *level = anic_level(index);
-	const struct anic_lane *lane;
 	struct anic_bucket *bucket;
 	struct anic_claim *claim;
 
@@ -212,11 +230,11 @@ __weak __noinline int anic_share_lanes(__u32 direction, __u32 generation, __u32 
 		lane = anic_lane_of(generation, ANIC_LANE(tenant, cls));
 		bucket = anic_bucket_of(direction, ANIC_LANE(tenant, cls));
 		claim = anic_claim(first + cls);
-		if (!lane || !bucket || !claim)
+		if (!link || !lane || !bucket || !claim)
 			return 0;
 		claim->weight = lane->weight;
 		claim->least_bps = lane->rate_bps;
-		claim->most_bps = anic_min(anic_ceiling(lane, link_bps), rate_bps);
+		claim->most_bps = anic_min(anic_ceiling(lane, link->ceiling_bps), rate_bps);
 		claim->wants_bps =
 			anic_min(bucket->hungry ? claim->most_bps : bucket->wanted_bps, claim->most_bps);
 	}
@@ -225,7 +243,7 @@ __weak __noinline int anic_share_lanes(__u32 direction, __u32 generation, __u32 
 		bucket = anic_bucket_of(direction, ANIC_LANE(tenant, cls));
 		claim = anic_claim(first + cls);
 		if (bucket && claim && level)
-			anic_set_rate(bucket, anic_claim_rate(claim, level));
+			anic_set_rate(bucket, anic_claim_rate(claim, level), now_ns);
 	}
 	return 0;
 }
@@ -241,9 +259,9 @@ static int anic_share_tenant(__u32 tenant, void *context)
 		return 1;
 	if (!claim->weight)
 		return 0;
-	anic_set_rate(whole, claim->most_bps < round->link_bps ? claim->most_bps : 0);
+	anic_set_rate(whole, claim->most_bps < round->link_bps ? claim->most_bps : 0, round->now_ns);
 	anic_share_lanes(round->direction, round->generation, tenant, anic_claim_rate(claim, level),
-			 round->link_bps);
+			 round->now_ns);
 	return 0;
 }
 
@@ -253,7 +271,7 @@ static int anic_free_lane(__u32 lane, void *context)
 
 	if (!bucket)
 		return 1;
-	anic_set_rate(bucket, 0);
+	anic_set_rate(bucket, 0, 0);
 	return 0;
 }
 

@@ -30,7 +30,7 @@
 #define ANIC_LEASE_BYTES_MAX 65536 /* ... and the most that it takes */
 #define ANIC_LEASE_BYTES_FREE (1 << 20) /* ... where there is no limit */
 #define ANIC_HORIZON_NS 200000000	/* a packet that would have to wait longer is dropped */
-#define ANIC_DEBT_NS 60000000000	/* no bucket is further ahead than this, unless the clock went back */
+#define ANIC_DEBT_NS 3600000000000	/* no bucket is further ahead than this, unless the clock went back */
 #define ANIC_SHARE_NS 10000000		/* how often rates are shared out */
 #define ANIC_WANTED_BYTES 32768		/* what a lane wants is found anew after so much was asked for */
 #define ANIC_WANTED_NS 100000000	/* ... or after so long */

@@ -16,7 +16,7 @@ constexpr std::uint64_t kHoldNs = 5'000'000;
 constexpr std::int64_t kLease = 100'000 * kTicks;
 constexpr std::uint64_t kLeaseMost = 65536;
 constexpr std::uint64_t kHorizonNs = 200'000'000;
-constexpr std::int64_t kDebt = 60'000'000'000 * kTicks;
+constexpr std::int64_t kDebt = 3'600'000'000'000 * kTicks;
 constexpr std::uint64_t kPeriodNs = 10'000'000;
 constexpr std::uint64_t kWantedNs = 100'000'000;
 constexpr std::uint64_t kWantedBytes = 32768;
@@ -33,6 +33,17 @@ std::int64_t price(std::uint64_t bytes, std::uint64_t rate) {
 }
 
 }  // namespace
+
+/// A higher rate makes the debt shorter, but not shorter than a packet may have to wait already.
+void Shares::set_rate(Bucket& bucket, std::uint64_t rate, std::uint64_t now_ns) {
+  const std::int64_t debt = bucket.paid - ticks(now_ns);
+  if (bucket.rate != 0 && rate != 0 && cost(rate) < cost(bucket.rate) && debt > ticks(kHorizonNs) &&
+      debt <= kDebt) {
+    const std::uint64_t bytes = static_cast<std::uint64_t>(debt) * kCostUnit / cost(bucket.rate);
+    bucket.paid = ticks(now_ns) + std::max(price(bytes, rate), ticks(kHorizonNs));
+  }
+  bucket.rate = rate;
+}
 
 void Shares::install(const policy::Policy& policy, const policy::Ids& ids, std::uint64_t now_ns) {
   link_ = policy.link_rate_bps;
@@ -135,11 +146,12 @@ void Shares::share_out(std::uint64_t now_ns) {
                         .rate = 0});
     }
     share(tenants[i].rate, claims);
-    for (std::size_t j = 0; j < claims.size(); ++j)
-      lanes_.at(ANIC_LANE(ids[i], static_cast<std::uint32_t>(policy::kClasses.at(j)))).bucket.rate =
-          claims[j].rate;
+    for (std::size_t j = 0; j < claims.size(); ++j) {
+      const auto cls = static_cast<std::uint32_t>(policy::kClasses.at(j));
+      set_rate(lanes_.at(ANIC_LANE(ids[i], cls)).bucket, claims[j].rate, now_ns);
+    }
     Tenant& tenant = tenants_.at(ids[i]);
-    tenant.bucket.rate = tenant.most < link_ ? tenant.most : 0;
+    set_rate(tenant.bucket, tenant.most < link_ ? tenant.most : 0, now_ns);
   }
 }
 

@@ -64,6 +64,7 @@ class Shares final {
     std::uint64_t rate;
   };
 
+  static void set_rate(Bucket& bucket, std::uint64_t rate, std::uint64_t now_ns);
   static void share(std::uint64_t total, std::span<Claim> claims);
   static std::optional<std::uint64_t> take(Bucket& bucket, std::uint64_t bytes, std::uint64_t now_ns,
                                            std::uint64_t hold_ns, std::uint64_t patience_ns);

@@ -9,7 +9,8 @@
 FLOOD=$ROOT/tests/harness/flood.py
 PATIENCE=${AGENTNIC_PATIENCE:-1}
 M=1000000 # bit/s
-[ "$PATIENCE" = 1 ] || M=200000
+WIDE=10   # percent
+[ "$PATIENCE" = 1 ] || M=200000 WIDE=25
 WARM_UP_S=$((1 + PATIENCE / 2)) # until what buckets held has been used up
 MEASURED_S=$((2 + PATIENCE / 2))
 SECOND_CLIENT=198.18.0.3
@@ -68,20 +69,20 @@ ceiling_in() {
     attach --mode "$1" >/dev/null
     flood $CLIENT $((3 * M)) 1400 $SERVER_IP 9000
     measure $SERVER 9000
-    within 10 "${rates[0]}" $M "rate"
+    within $WIDE "${rates[0]}" $M "rate"
     kill $flood_pid
     [ "$(count by_tenant.a.by_class.rpc.by_reason.drop_quota.packets)" -gt 100 ] || fail "what was too much was not counted"
     conserved
 }
 
-test_case "quota: a tenant gets its ceiling at egress, by policing" ceiling_out smoke
+test_case "quota: a tenant gets its ceiling at egress, by policing" ceiling_out
 ceiling_out() {
     policy $((10 * M))bit 198.18.0.1 "\"ceiling\": \"${M}bit\""
     attach --mode tc >/dev/null
     equal "$(field egress_limits)" policed "limits at egress"
     flood $SERVER $((3 * M)) 1400 198.18.0.1 9000
     measure $CLIENT 9000
-    within 10 "${rates[0]}" $M "rate"
+    within $WIDE "${rates[0]}" $M "rate"
     kill $flood_pid
     [ "$(count_out by_tenant.a.by_class.rpc.by_reason.drop_quota.packets)" -gt 100 ] || fail "what was too much was not counted"
     conserved
@@ -95,7 +96,7 @@ two_cpus() {
     flood $CLIENT --cpu 0 $((2 * M)) 1400 $SERVER_IP 9000
     flood $CLIENT --cpu 1 $((2 * M)) 700 $SERVER_IP 9001
     measure $SERVER 9000 9001
-    within 10 $((rates[0] + rates[1])) $M "sum of the rates (${rates[*]})"
+    within $WIDE $((rates[0] + rates[1])) $M "sum of the rates (${rates[*]})"
 }
 
 test_case "quota: who floods shares the link by weight" by_weight
@@ -106,8 +107,8 @@ by_weight() {
     flood $CLIENT --from 198.18.0.1 $((3 * M)) 1400 $SERVER_IP 9000
     flood $CLIENT --from $SECOND_CLIENT $((3 * M)) 1400 $SERVER_IP 9001
     measure $SERVER 9000 9001
-    within 10 "${rates[0]}" $((3 * M / 2)) "rate of who has three quarters (${rates[*]})"
-    within 10 "${rates[1]}" $((M / 2)) "rate of who has a quarter (${rates[*]})"
+    within $WIDE "${rates[0]}" $((3 * M / 2)) "rate of who has three quarters (${rates[*]})"
+    within $WIDE "${rates[1]}" $((M / 2)) "rate of who has a quarter (${rates[*]})"
 }
 
 test_case "quota: a tenant within its minimum loses nothing to one at ten times its ceiling, which borrows the rest" guarantee
@@ -117,12 +118,12 @@ guarantee() {
     attach >/dev/null
     flood $CLIENT --from $SECOND_CLIENT $((15 * M)) 1400 $SERVER_IP 9001
     measure $SERVER 9001
-    within 10 "${rates[0]}" $((3 * M / 2)) "rate of who is alone, up to its ceiling"
+    within $WIDE "${rates[0]}" $((3 * M / 2)) "rate of who is alone, up to its ceiling"
     flood $CLIENT --from 198.18.0.1 $((7 * M / 10)) 1400 $SERVER_IP 9000
     measure $SERVER 9000 9001
     if [ "$PATIENCE" = 1 ]; then # else the sender itself may be too slow
-        within 10 "${rates[0]}" $((7 * M / 10)) "rate of who is within its minimum (${rates[*]})"
-        within 10 "${rates[1]}" $((13 * M / 10)) "rate of who borrows (${rates[*]})"
+        within $WIDE "${rates[0]}" $((7 * M / 10)) "rate of who is within its minimum (${rates[*]})"
+        within $WIDE "${rates[1]}" $((13 * M / 10)) "rate of who borrows (${rates[*]})"
     fi
     equal "$(count by_tenant.a.by_class.rpc.by_reason.drop_quota.packets)" null "packets lost within the minimum"
 }
@@ -135,7 +136,7 @@ no_quota_for_control() {
     attach >/dev/null
     flood $CLIENT $M 1400 $SERVER_IP 9000
     measure $SERVER 9000
-    within 10 "${rates[0]}" $M "rate of management traffic"
+    within $WIDE "${rates[0]}" $M "rate of management traffic"
 }
 
 test_case "quota: rates follow a policy that is updated under load" rates_follow
@@ -144,12 +145,12 @@ rates_follow() {
     attach >/dev/null
     flood $CLIENT $((3 * M)) 1400 $SERVER_IP 9000
     measure $SERVER 9000
-    within 10 "${rates[0]}" $((2 * M)) "rate before"
+    within $WIDE "${rates[0]}" $((2 * M)) "rate before"
     policy $((10 * M))bit 198.18.0.1 "\"ceiling\": \"$((M / 2))bit\""
     "$LOAD" update lab0 --netns $SERVER --policy "$POLICY" >"$WORK/update"
     grep -q 'tenant a: ceiling [0-9]*[MK]bit -> [0-9]*Kbit' "$WORK/update" || fail "$(cat "$WORK/update")"
     measure $SERVER 9000
-    within 10 "${rates[0]}" $((M / 2)) "rate after"
+    within $WIDE "${rates[0]}" $((M / 2)) "rate after"
 }
 
 test_case "quota: rates are shared out on when all of userspace is dead, and after an upgrade" shared_on
@@ -161,7 +162,7 @@ shared_on() {
     for step in attached upgraded; do
         flood $CLIENT --from $SECOND_CLIENT $((3 * M)) 1400 $SERVER_IP 9001
         measure $SERVER 9001
-        within 10 "${rates[0]}" $((2 * M)) "rate of who is alone, $step"
+        within $WIDE "${rates[0]}" $((2 * M)) "rate of who is alone, $step"
         kill $flood_pid
         wait $flood_pid || true
         "$LOAD" upgrade lab0 --netns $SERVER >/dev/null
@@ -183,7 +184,7 @@ paced() {
     "$LOAD" update lab0 --netns $SERVER --policy "$POLICY" >"$WORK/update"
     grep -q 'egress: paced -> policed' "$WORK/update" || fail "$(cat "$WORK/update")"
     measure $CLIENT 9000
-    within 10 "${rates[0]}" $M "rate by policing"
+    within $WIDE "${rates[0]}" $M "rate by policing"
 }
 
 main "$@"
