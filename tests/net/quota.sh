@@ -8,11 +8,11 @@
 
 FLOOD=$ROOT/tests/harness/flood.py
 PATIENCE=${AGENTNIC_PATIENCE:-1}
-M=1000000 # bit/s
-WIDE=10   # percent
-[ "$PATIENCE" = 1 ] || M=200000 WIDE=25
-WARM_UP_S=$((1 + PATIENCE / 2)) # until what buckets held has been used up
-MEASURED_S=$((2 + PATIENCE / 2))
+M=1000000     # bit/s
+WIDE=10       # percent
+WARM_UP_S=0.5 # until what buckets held has been used up
+MEASURED_S=1
+[ "$PATIENCE" = 1 ] || M=200000 WIDE=25 WARM_UP_S=6 MEASURED_S=7
 SECOND_CLIENT=198.18.0.3
 
 # policy LINK TENANT...: a tenant is its address and its budget.
