@@ -29,8 +29,6 @@ class Shares final {
   /// When a packet may leave, 0: at once, nothing: never.
   std::optional<std::uint64_t> pace(std::uint32_t lane, std::uint64_t wire, std::uint64_t now_ns);
 
-  [[nodiscard]] std::uint64_t rate(std::uint32_t lane) const { return lanes_.at(lane).bucket.rate; }
-
  private:
   struct Bucket {
     std::uint64_t rate = 0;  ///< 0: no limit

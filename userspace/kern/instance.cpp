@@ -458,9 +458,8 @@ Result<bool> detach_instance(const PinDir& dir) {
   return was_there;
 }
 
-/// Whether the limits of the policy are kept, and where there are none.
-static void look_at_limits(InstanceStatus& status) {
-  if (!status.netns) return;
+void look_at_limits(InstanceStatus& status) {
+  if (status.health != Health::Attached || !status.netns) return;
   const auto root = status.netns->run([&] { return root_qdisc(status.ifindex); });
   if (root) status.root_qdisc = root->kind;
   const anic_policy& policy = status.in_force.policy;
@@ -508,7 +507,6 @@ std::optional<InstanceStatus> inspect_instance(const PinDir& dir) {
     if (const auto in_force = read_in_force(*maps)) status.in_force = *in_force;
   }
   judge(status);
-  if (status.health == Health::Attached) look_at_limits(status);
   return status;
 }
 

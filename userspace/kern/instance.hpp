@@ -80,8 +80,8 @@ struct InstanceStatus {
   std::string ifname;         ///< as it is called now
   std::uint32_t ifindex = 0;  ///< 0 once the interface is gone
   std::uint32_t prog_id = 0;
-  std::string root_qdisc;          ///< empty when it could not be read
-  std::vector<std::string> notes;  ///< what its user should know, when attached
+  std::string root_qdisc;          ///< of look_at_limits(); empty when it could not be read
+  std::vector<std::string> notes;  ///< likewise: what its user should know
 };
 
 /// Says in the tables whether packets wait at egress for the time they are given, or are policed there: the
@@ -90,6 +90,9 @@ Status choose_egress(const NetNs& netns, std::uint32_t ifindex, policy::Tables& 
 
 /// The state of one instance; nothing when there is no pin of it.
 std::optional<InstanceStatus> inspect_instance(const PinDir& dir);
+
+/// Finds out whether the limits of the policy are kept, and where there are none; for whoever shows it.
+void look_at_limits(InstanceStatus& status);
 
 /// The instance of the interface that has this name now; else what is left under this name, unless it is
 /// attached to an interface that was renamed.

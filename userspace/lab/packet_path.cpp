@@ -227,6 +227,17 @@ Result<Json> xdp_new_source_ns() {
               "come from memory");
 }
 
+/// Our cost over the other's, which is to be little.
+static Json ratio_row(const RowWords& words, const Pairs& pairs, double target) {
+  std::vector<double> values;
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < pairs.ours.size(); ++i) {
+    values.push_back(pairs.ours[i] / pairs.peers[i]);
+    ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  }
+  return bench_row(words, values, ratios, spread(pairs.peers).median, target, Bound::AtMost, pairs.problem);
+}
+
 Result<Json> xdp_scale_ratio() {
   const Instance full = ANIC_TRY(make_instance(kFull));
   const Instance small = ANIC_TRY(make_instance(kSmall));
@@ -237,19 +248,13 @@ Result<Json> xdp_scale_ratio() {
   };
   const Pairs pairs = ANIC_TRY(alternate(
       "xdp_scale_ratio", [&](Pairs&) { return over_noop(full); }, [&](Pairs&) { return over_noop(small); }));
-  std::vector<double> values;
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) {
-    values.push_back(pairs.ours[i] / pairs.peers[i]);
-    ratios.push_back(pairs.peers[i] / pairs.ours[i]);
-  }
-  return bench_row(
+  return ratio_row(
       {.id = "xdp_scale_ratio",
        .unit = "x",
        .peer = "10 prefixes, 10 services (ns)",
        .note = fmt::format("hot flow over a no-op at full scale ({:.1f} ns) over the same with 10 and 10",
                            spread(pairs.ours).median)},
-      values, ratios, spread(pairs.peers).median, 1.15, Bound::AtMost, pairs.problem);
+      pairs, 1.15);
 }
 
 Result<Json> xdp_flood_ratio() {
@@ -280,20 +285,14 @@ Result<Json> xdp_flood_ratio() {
   ANIC_TRY(round(false));  // the hot flows are in the cache
   const Pairs pairs = ANIC_TRY(alternate(
       "xdp_flood_ratio", [&](Pairs&) { return round(true); }, [&](Pairs&) { return round(false); }));
-  std::vector<double> values;
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) {
-    values.push_back(pairs.ours[i] / pairs.peers[i]);
-    ratios.push_back(pairs.peers[i] / pairs.ours[i]);
-  }
-  return bench_row({.id = "xdp_flood_ratio",
+  return ratio_row({.id = "xdp_flood_ratio",
                     .unit = "x",
                     .peer = "the same without the flood (ns)",
                     .note = fmt::format(
                         "{} hot flows once in turn after {} packets of random sources ({:.1f} ns), over the "
                         "same without; over choosing the flow alone",
                         kManyFlows, kFloodPackets, spread(pairs.ours).median)},
-                   values, ratios, spread(pairs.peers).median, 1.5, Bound::AtMost, pairs.problem);
+                   pairs, 1.5);
 }
 
 Result<Json> xdp_two_cpu_ratio() {
@@ -307,17 +306,11 @@ Result<Json> xdp_two_cpu_ratio() {
     const Beside second(1, beside.object.xdp_fd(), frame);
     return ANIC_TRY(cost(chunk_of(shared.object.xdp_fd(), frame), chunk_of(noop.get(), frame))).over;
   };
-  const Pairs pairs = ANIC_TRY(alternate(
+  Pairs pairs = ANIC_TRY(alternate(
       "xdp_two_cpu_ratio", [&](Pairs&) { return over_noop(shared); },
       [&](Pairs&) { return over_noop(other); }));
-  std::vector<double> values;
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) {
-    values.push_back(pairs.ours[i] / pairs.peers[i]);
-    ratios.push_back(pairs.peers[i] / pairs.ours[i]);
-  }
-  const std::string problem = std::thread::hardware_concurrency() > 1 ? pairs.problem : "one CPU";
-  return bench_row(
+  if (std::thread::hardware_concurrency() == 1) pairs.problem = "one CPU";
+  return ratio_row(
       {.id = "xdp_two_cpu_ratio",
        .unit = "x",
        .peer = "one CPU on the tenant, the other on another instance (ns)",
@@ -325,7 +318,7 @@ Result<Json> xdp_two_cpu_ratio() {
            "a hot flow over a no-op at full scale with two CPUs on the same flow ({:.1f} ns), over the "
            "same with one; the other CPU runs the same program on maps of its own",
            spread(pairs.ours).median)},
-      values, ratios, spread(pairs.peers).median, 1.2, Bound::AtMost, problem);
+      pairs, 1.2);
 }
 
 }  // namespace agentnic::lab

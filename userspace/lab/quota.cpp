@@ -182,7 +182,7 @@ Result<Json> quota_error_pct() {
        .unit = "%",
        .peer = "the configured rate",
        .note = fmt::format(
-           "the furthest off of 8 cases (in and out; one CPU, two, borrowing, 3 to 1) at 400 Mbit/s to 1 "
+           "the furthest off of 8 cases (in and out; one CPU, two, borrowing, 3 to 1) at 250 Mbit/s to 1 "
            "Gbit/s over one second, wire bytes; last: {}; at least {:.1f} times as much was offered",
            worst_case, offered)},
       worst, std::vector<double>(worst.size(), 1.0), 0, kTarget, Bound::AtMost, problem);

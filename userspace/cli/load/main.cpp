@@ -261,7 +261,8 @@ Result<std::vector<kern::InstanceStatus>> selected(const Options& options, const
 }
 
 Result<int> status(const Options& options) {
-  const auto instances = ANIC_TRY(selected(options, "status"));
+  auto instances = ANIC_TRY(selected(options, "status"));
+  std::ranges::for_each(instances, kern::look_at_limits);
   if (options.json) {
     Json list = Json::array();
     for (const auto& instance : instances) list.push_back(cli::to_json(instance));
