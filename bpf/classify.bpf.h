@@ -9,6 +9,7 @@
 #include "flows.bpf.h"
 #include "lookup.bpf.h"
 #include "quota.bpf.h"
+#include "steer.bpf.h"
 
 #define ANIC_HEADERS_MAX 256 /* what is made linear at TC when the headers are not */
 #define ANIC_GRO_HEADERS_IPV4                                                                                \
@@ -32,6 +33,7 @@ struct anic_decision {
 	__u32 lane;    /* id */
 	__u32 service; /* id, or 0 */
 	__u32 xsk;     /* 1: it may take path B; the hook decides whether it can */
+	__u32 cpu;     /* plus 1: it goes to this CPU; 0: it stays */
 	__u32 drop;    /* 1: it ends here */
 	__u64 packets;
 	__u64 bytes;
@@ -86,10 +88,11 @@ static __noinline __u32 anic_miss(struct anic_flow_set *set, const struct anic_k
 
 /*
  * The verdict of a key: of the cache, or of the policy. `ipv6` is what the key says, a constant where the
- * caller knows it: then a hit keeps the key in registers. `skb`: at egress, else NULL.
+ * caller knows it: then a hit keeps the key in registers. `skb`: at egress, else NULL. `bucket`: of its flow,
+ * for steering.
  */
 static __always_inline __u32 anic_verdict(struct anic_key *key, int ipv6, const struct anic_state *state,
-					  __u64 state_word, struct __sk_buff *skb)
+					  __u64 state_word, struct __sk_buff *skb, __u32 *bucket)
 {
 	__u32 uses = (__u32)(state_word >> 32), index, verdict, tag;
 	struct anic_flow_set *set;
@@ -104,6 +107,7 @@ static __always_inline __u32 anic_verdict(struct anic_key *key, int ipv6, const 
 			key->cgroup = bpf_skb_cgroup_id(skb);
 	}
 	hash = anic_hash(key, state, ipv6, skb != NULL);
+	*bucket = ANIC_FLOW_BUCKET(hash);
 	index = ANIC_FLOW_SET(hash);
 	tag = ANIC_FLOW_TAG(hash, (__u32)state_word);
 	set = bpf_map_lookup_elem(&anic_flows, &index);
@@ -211,7 +215,7 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	struct xdp_md *xdp = ctx;
 	const void *data = at == ANIC_AT_XDP ? (void *)(long)xdp->data : (void *)(long)skb->data;
 	const void *end = at == ANIC_AT_XDP ? (void *)(long)xdp->data_end : (void *)(long)skb->data_end;
-	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), fragment = ANIC_FRAGMENT_NONE, verdict = 0;
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), fragment = ANIC_FRAGMENT_NONE, verdict = 0, bucket = 0;
 	const struct anic_state *state = bpf_map_lookup_elem(&anic_state, &zero);
 	struct anic_counters *counters = bpf_map_lookup_elem(&anic_counters, &cpu);
 	const struct anic_lane *lane;
@@ -227,9 +231,9 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	d->bytes = at == ANIC_AT_XDP ? (__u64)(end - data) : skb->len;
 	pkt.key = (struct anic_key){};
 	if (anic_parse_plain_ipv4(&pkt, data, end)) {
-		verdict = anic_verdict(&pkt.key, 0, state, state_word, sender);
+		verdict = anic_verdict(&pkt.key, 0, state, state_word, sender, &bucket);
 	} else if (anic_parse_plain_ipv6(&pkt, data, end)) {
-		verdict = anic_verdict(&pkt.key, 1, state, state_word, sender);
+		verdict = anic_verdict(&pkt.key, 1, state, state_word, sender, &bucket);
 	} else {
 		if (at != ANIC_AT_XDP && end - data < ANIC_HEADERS_MAX && end - data < skb->len)
 			bpf_skb_pull_data(skb, skb->len < ANIC_HEADERS_MAX ? skb->len : ANIC_HEADERS_MAX);
@@ -243,7 +247,8 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 		verdict = anic_unkeyed(&any);
 		keyed = !verdict;
 		if (keyed)
-			verdict = anic_verdict(&any.key, any.ip_version == 6, state, state_word, sender);
+			verdict = anic_verdict(&any.key, any.ip_version == 6, state, state_word, sender,
+					       &bucket);
 	}
 	/*
 	 * An XDP frame of several buffers ends for data_end with its first. The call costs as much as the
@@ -255,6 +260,7 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	d->lane = ANIC_VERDICT_LANE(verdict);
 	d->reason = ANIC_VERDICT_REASON(verdict);
 	d->xsk = 0;
+	d->cpu = 0;
 	if (d->lane >= ANIC_LANES_MAX)
 		return 0;
 	d->drop = 0;
@@ -269,7 +275,14 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 
 	if (at == ANIC_AT_TC_OUT)
 		d->lane_at_egress = keyed ? anic_lane_of((__u32)state_word, d->lane) : NULL;
-	if (d->drop || at == ANIC_AT_TC_OUT || !ANIC_VERDICT_XSK(verdict))
+	if (d->drop || at == ANIC_AT_TC_OUT)
+		return 1;
+	if (at == ANIC_AT_XDP && verdict & ANIC_VERDICT_SPREAD && fragment == ANIC_FRAGMENT_NONE) {
+		d->cpu = anic_steer(d->lane, bucket, cpu);
+		if (d->cpu)
+			return 1;
+	}
+	if (ANIC_VERDICT_REASON(verdict) != ANIC_REASON_REDIRECT_XSK)
 		return 1;
 	lane = anic_lane_of((__u32)state_word, d->lane);
 	if (fragment != ANIC_FRAGMENT_NONE)

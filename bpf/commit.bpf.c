@@ -90,6 +90,22 @@ static int anic_copy_lane(__u32 index, void *context)
 	return 0;
 }
 
+static int anic_copy_spread(__u32 lane, void *nothing)
+{
+	const struct anic_spread *from = bpf_map_lookup_elem(&anic_spread, &lane);
+	struct anic_steering *steering = bpf_map_lookup_elem(&anic_steering, &lane);
+	__u32 i, used = 0;
+
+	if (!from || !steering)
+		return 1;
+	for (i = 0; i < ANIC_STEER_BUCKETS; i++) {
+		steering->to.cpu[i] = from->cpu[i];
+		used |= from->cpu[i];
+	}
+	steering->used = used != 0;
+	return 0;
+}
+
 /* 0, or -errno: ESTALE when another generation is in force than the caller believes. */
 SEC("syscall")
 int anic_commit(struct anic_commit *commit)
@@ -107,6 +123,7 @@ int anic_commit(struct anic_commit *commit)
 	if (bpf_loop(ANIC_PROFILE__MAX * ANIC_LANES_MAX, anic_copy_lane, &first, 0) !=
 	    ANIC_PROFILE__MAX * ANIC_LANES_MAX)
 		return -EIO;
+	bpf_loop(ANIC_LANES_MAX, anic_copy_spread, NULL, 0);
 	clearing.slot = next % ANIC_SLOTS;
 	bpf_loop(ANIC_LANES_MAX, anic_clear_lane, &clearing, 0);
 	bpf_loop(ANIC_SERVICES_MAX, anic_clear_service, &clearing, 0);

@@ -14,6 +14,8 @@
 #include "maps.bpf.h"
 
 #define ANIC_FLOW_SET(hash) ((__u32)((hash) >> (64 - ANIC_FLOW_SETS_LOG2)))
+#define ANIC_FLOW_BUCKET(hash)                                                                               \
+	((__u32)((hash) >> (64 - ANIC_FLOW_SETS_LOG2 - ANIC_STEER_BUCKETS_LOG2)) & (ANIC_STEER_BUCKETS - 1))
 #define ANIC_FLOW_TAG(hash, generation) ((__u32)((hash) >> 16) ^ (generation))
 #define ANIC_FLOW_VERDICT(word) ((__u32)(word) & 0xfffffffU)
 #define ANIC_FLOW_CONFIDENCE(word) ((__u32)(word) >> 28)

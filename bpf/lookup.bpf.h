@@ -11,8 +11,8 @@
 
 #include <bpf/bpf_endian.h>
 
-#define ANIC_VERDICT_CONTROL ANIC_VERDICT(0, ANIC_LANE(0, ANIC_CLASS_CONTROL), ANIC_REASON_PASS_CONTROL, 0)
-#define ANIC_VERDICT_UNKNOWN(reason) ANIC_VERDICT(0, ANIC_LANE(0, ANIC_CLASS_DEFAULT), reason, 0)
+#define ANIC_VERDICT_CONTROL ANIC_VERDICT(0, ANIC_LANE(0, ANIC_CLASS_CONTROL), ANIC_REASON_PASS_CONTROL)
+#define ANIC_VERDICT_UNKNOWN(reason) ANIC_VERDICT(0, ANIC_LANE(0, ANIC_CLASS_DEFAULT), reason)
 
 /* `dst`: 1 for the destination. */
 static __always_inline __u32 anic_tenant_by_prefix(void *tries, __u32 slot, const struct anic_key *key,
@@ -66,8 +66,8 @@ static __always_inline __u32 anic_owned_service(__u32 slot, __u32 tenant, __u32 
 /* `sender`: the tenant that sent it, if that is known; it goes before addresses. */
 static __always_inline __u32 anic_match(const struct anic_key *key, __u32 uses, __u32 sender)
 {
-	int local_is_dst =
-		(ANIC_KEY_DIRECTION(key->word) == ANIC_DIRECTION_IN) == !(uses & ANIC_FACES_WORKLOAD);
+	int in = ANIC_KEY_DIRECTION(key->word) == ANIC_DIRECTION_IN;
+	int local_is_dst = in == !(uses & ANIC_FACES_WORKLOAD);
 	__u32 slot = key->generation % ANIC_SLOTS, tenant = sender, service = 0, index;
 	__u8 protocol = ANIC_KEY_PROTOCOL(key->word), dscp = ANIC_KEY_DSCP(key->word);
 	int later = ANIC_KEY_FLAGS(key->word) & ANIC_KEY_LATER;
@@ -102,7 +102,7 @@ static __always_inline __u32 anic_match(const struct anic_key *key, __u32 uses, 
 	if (tenant >= ANIC_TENANTS_MAX)
 		tenant = 0;
 	if (protocol == IPPROTO_UDP && dst_port == ANIC_ROCE_PORT && !later)
-		return ANIC_VERDICT(0, ANIC_LANE(tenant, ANIC_CLASS_BULK), ANIC_REASON_PASS_ROCE, 0);
+		return ANIC_VERDICT(0, ANIC_LANE(tenant, ANIC_CLASS_BULK), ANIC_REASON_PASS_ROCE);
 
 	if (tenant && (local.tenants & ANIC_ROLE_SERVER))
 		service = anic_owned_service(slot, tenant, local.owners, 0);
@@ -114,16 +114,30 @@ static __always_inline __u32 anic_match(const struct anic_key *key, __u32 uses, 
 		index = slot * ANIC_SERVICES_MAX + service;
 		row = bpf_map_lookup_elem(&anic_services, &index);
 		if (row && row->cls)
-			return ANIC_VERDICT(service, ANIC_LANE(tenant, row->cls), ANIC_REASON_PASS_SERVICE,
-					    row->path == ANIC_PATH_XSK);
+			return ANIC_VERDICT(service, ANIC_LANE(tenant, row->cls),
+					    row->path == ANIC_PATH_XSK && in ? ANIC_REASON_REDIRECT_XSK :
+									       ANIC_REASON_PASS_SERVICE);
 	}
 	policy = bpf_map_lookup_elem(&anic_policies, &slot);
 	if (policy && !later && dscp < ANIC_DSCPS && policy->dscp[dscp])
-		return ANIC_VERDICT(0, ANIC_LANE(tenant, policy->dscp[dscp]), ANIC_REASON_PASS_DSCP, 0);
+		return ANIC_VERDICT(0, ANIC_LANE(tenant, policy->dscp[dscp]), ANIC_REASON_PASS_DSCP);
 	index = slot * ANIC_TENANTS_MAX + tenant;
 	owner = bpf_map_lookup_elem(&anic_tenants, &index);
 	return ANIC_VERDICT(0, ANIC_LANE(tenant, owner && owner->cls ? owner->cls : ANIC_CLASS_DEFAULT),
-			    later ? ANIC_REASON_PASS_FRAGMENT : ANIC_REASON_PASS_DEFAULT, 0);
+			    later ? ANIC_REASON_PASS_FRAGMENT : ANIC_REASON_PASS_DEFAULT);
+}
+
+/* Whether the flows of a lane are spread over CPUs. */
+static __always_inline int anic_is_spread(const struct anic_key *key, __u32 uses, __u32 lane)
+{
+	const struct anic_steering *steering;
+
+	if (!(uses & ANIC_USES_CPUS) || ANIC_KEY_DIRECTION(key->word) != ANIC_DIRECTION_IN)
+		return 0;
+	if (ANIC_KEY_PROTOCOL(key->word) == IPPROTO_TCP && !(uses & ANIC_USES_CPUS_TCP))
+		return 0;
+	steering = bpf_map_lookup_elem(&anic_steering, &lane);
+	return steering && steering->used;
 }
 
 /*
@@ -132,7 +146,14 @@ static __always_inline __u32 anic_match(const struct anic_key *key, __u32 uses, 
  */
 __weak __noinline __u32 anic_look_up(const struct anic_key *key, __u32 uses, __u32 sender)
 {
-	return key ? anic_match(key, uses, sender) : ANIC_VERDICT_UNKNOWN(ANIC_REASON_PASS_DEFAULT);
+	__u32 verdict;
+
+	if (!key)
+		return ANIC_VERDICT_UNKNOWN(ANIC_REASON_PASS_DEFAULT);
+	verdict = anic_match(key, uses, sender);
+	if (anic_is_spread(key, uses, ANIC_VERDICT_LANE(verdict)))
+		verdict |= ANIC_VERDICT_SPREAD;
+	return verdict;
 }
 
 #endif

@@ -15,6 +15,7 @@
 #include "abi/policy.h"
 #include "abi/share.h"
 #include "abi/stats.h"
+#include "abi/steer.h"
 
 #define ANIC_READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
 
@@ -112,6 +113,15 @@ struct {
 	__type(value, struct anic_lane);
 } anic_staging SEC(".maps") __weak;
 
+/* ... and into the steering tables. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_LANES_MAX);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__type(key, __u32);
+	__type(value, struct anic_spread);
+} anic_spread SEC(".maps") __weak;
+
 /* --- written by BPF programs alone: userspace has frozen them --- */
 
 struct {
@@ -127,6 +137,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct anic_state);
 } anic_state SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_LANES_MAX);
+	__type(key, __u32);
+	__type(value, struct anic_steering);
+} anic_steering SEC(".maps") __weak;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -173,7 +190,22 @@ struct {
 	__type(value, __u32);
 } anic_xsks SEC(".maps") __weak;
 
-/* One element for each possible CPU: the loader sets their number. */
+/* The queue of each CPU that lanes are spread over. An empty slot means that the packet stays where it is. The
+ * loader sets their number to that of possible CPUs, as in the next two. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CPUMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bpf_cpumap_val);
+} anic_cpumap SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct anic_cpu);
+} anic_cpus SEC(".maps") __weak;
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

@@ -13,6 +13,10 @@ static __always_inline int anic_run_xdp(struct xdp_md *ctx, struct anic_decision
 		return verdict;
 	if (d->drop) {
 		verdict = XDP_DROP;
+	} else if (d->cpu) {
+		verdict = anic_redirect_to(d->cpu);
+		if (verdict == XDP_REDIRECT)
+			d->reason = ANIC_REASON_REDIRECT_CPU;
 	} else if (d->xsk) {
 		verdict = bpf_redirect_map(&anic_xsks, ctx->rx_queue_index, XDP_PASS);
 		d->reason = verdict == XDP_REDIRECT ? ANIC_REASON_REDIRECT_XSK : ANIC_REASON_PASS_NO_SOCKET;

@@ -70,15 +70,16 @@ ANIC_ASSERT(sizeof(struct anic_pkt) == 72);
 
 /*
  * What the policy makes of a key: service in bits 0 to 13, lane in 14 to 22 (abi/lane.h), reason in 23 to 26,
- * and in bit 27 whether the service wants path B. Never 0. What else a packet meets (its length, an empty
- * AF_XDP slot, the lane's path) is decided for each.
+ * and in bit 27 whether its lane is spread over CPUs. Never 0. The reason of what wants path B is
+ * ANIC_REASON_REDIRECT_XSK. What else a packet meets (its length, an empty AF_XDP slot, the lane's path) is
+ * decided for each.
  */
-#define ANIC_VERDICT(service, lane, reason, xsk)                                                             \
-	((__u32)(service) | (__u32)(lane) << 14 | (__u32)(reason) << 23 | (__u32)(xsk) << 27)
+#define ANIC_VERDICT(service, lane, reason)                                                                  \
+	((__u32)(service) | (__u32)(lane) << 14 | (__u32)(reason) << 23)
+#define ANIC_VERDICT_SPREAD (1U << 27)
 #define ANIC_VERDICT_SERVICE(v) ((v) & 0x3fffU)
 #define ANIC_VERDICT_LANE(v) ((v) >> 14 & 0x1ffU)
 #define ANIC_VERDICT_REASON(v) ((v) >> 23 & 0xfU)
-#define ANIC_VERDICT_XSK(v) ((v) >> 27 & 1U)
 ANIC_ASSERT(ANIC_SERVICES_MAX <= 1 << 14 && ANIC_LANES_MAX <= 1 << 9);
 
 /*

@@ -113,6 +113,8 @@ enum anic_uses {
 		8,	   /* the interface is the host's end of a workload's: local and remote are swapped */
 	ANIC_USES_FQ = 16, /* not of the policy: the interface has fq at its root, which keeps packets until
 			      they may leave */
+	ANIC_USES_CPUS = 32,	 /* lanes are spread over CPUs */
+	ANIC_USES_CPUS_TCP = 64, /* ... TCP too. Not of the policy: cpumap of this kernel does GRO */
 };
 
 /* The value of anic_policies, indexed by slot. */

@@ -27,7 +27,8 @@ enum anic_reason {
 		11,		     /* an xsk service, and more than the buffer of an AF_XDP socket holds */
 	ANIC_REASON_PASS_LANE = 12,  /* an xsk service, and its lane is kept on path A */
 	ANIC_REASON_DROP_QUOTA = 13, /* more than its lane has */
-	ANIC_REASON__MAX = 14,
+	ANIC_REASON_REDIRECT_CPU = 14, /* path A, on another CPU */
+	ANIC_REASON__MAX = 15,
 };
 
 /* The longest frame that is redirected: a buffer of 2 KiB less the headroom that the kernel keeps
@@ -44,7 +45,6 @@ struct anic_lane_count {
 	__u64 seen;  /* packets */
 	__u64 lease; /* not a count: what this CPU may still let pass (abi/share.h) */
 	struct anic_count by_reason[ANIC_REASON__MAX];
-	__u64 _pad[2]; /* whole cache lines */
 };
 ANIC_ASSERT(sizeof(struct anic_lane_count) == 256);
 

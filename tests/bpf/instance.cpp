@@ -82,7 +82,7 @@ policy::Ids Instance::install(const policy::Policy& policy, const std::function<
   policy::Tables tables = value_of(kern::tables_of(policy, ids_));
   ids_ = kern::ids_of(tables);
   if (edit) edit(tables);
-  require(kern::install(maps_, object_.commit_fd(), std::move(tables), now_ns));
+  require(kern::install(maps_, object_.commit(), std::move(tables), now_ns));
   return ids_;
 }
 

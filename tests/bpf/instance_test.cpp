@@ -65,7 +65,7 @@ int commit(const Instance& instance, anic_commit argument) {
   LIBBPF_OPTS(bpf_test_run_opts, options);
   options.ctx_in = &argument;
   options.ctx_size_in = sizeof(argument);
-  REQUIRE(bpf_prog_test_run_opts(instance.object().commit_fd(), &options) == 0);
+  REQUIRE(bpf_prog_test_run_opts(instance.object().commit().commit_fd, &options) == 0);
   return static_cast<int>(options.retval);
 }
 

@@ -4,6 +4,7 @@
 // generations on one instance, so that a verdict of an old one would show.
 
 #include <fmt/format.h>
+#include <linux/bpf.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -35,9 +36,10 @@ std::uint32_t seed() {
 }
 
 std::string text(const model::Outcome& outcome) {
-  return fmt::format("reason {}, tenant {}, class {}, service {}, xsk {}, departs {}",
+  return fmt::format("reason {}, tenant {}, class {}, service {}, CPU {}, xsk {}, departs {}",
                      static_cast<int>(outcome.reason), outcome.lane / ANIC_CLASS__MAX,
-                     outcome.lane % ANIC_CLASS__MAX, outcome.service, outcome.xsk, outcome.departs_ns);
+                     outcome.lane % ANIC_CLASS__MAX, outcome.service, outcome.cpu, outcome.xsk,
+                     outcome.departs_ns);
 }
 
 /// An instance and its model, in step.
@@ -52,9 +54,16 @@ class Pair {
 
   void new_generation() {
     now_ns_ += 2'000'000'000;  // an alarm is about the seconds of one policy
+    if (random_.below(2) == 0) {
+      model_.arrive();
+      for (const auto& [cpu, counts] : model_.cpus()) write_arrived(cpu, counts.arrived);
+    } else if (random_.below(3) == 0) {
+      for (int i = 0; i <= ANIC_STEER_QUIET; ++i) tick();
+    }
     policy_ = random_.policy();
     REQUIRE_NOTHROW(policy::validate(policy_));
     const bool paced = random_.below(2) == 0;
+    const bool tcp_too = random_.below(2) == 0;
     std::set<std::uint32_t> kept;
     for (std::uint32_t lane = 0; lane < ANIC_LANE(8, 0); ++lane) {
       if (random_.below(4) == 0) kept.insert(lane);
@@ -64,9 +73,13 @@ class Pair {
         [&](policy::Tables& tables) {
           for (const std::uint32_t lane : kept) tables.lanes[lane].path = ANIC_PATH_KERNEL;
           if (paced) tables.policy.uses |= ANIC_USES_FQ;
+          tables.policy.uses &= ~static_cast<std::uint32_t>(ANIC_USES_CPUS_TCP);
+          if (tcp_too) tables.policy.uses |= ANIC_USES_CPUS_TCP;
         },
         now_ns_);
-    model_.install(policy_, ids, now_ns_, kept, paced);
+    anic_state state{};
+    REQUIRE(instance_.maps().read("anic_state", 0, state));
+    model_.install(policy_, ids, state, now_ns_, kept, paced, tcp_too);
   }
 
   void batch() {
@@ -78,10 +91,7 @@ class Pair {
       std::ranges::fill(packets, packets.front());
     }
     now_ns_ += random_.below(700) * 1'000'000ULL;
-    if (random_.below(4) != 0) {
-      instance_.tick(now_ns_);
-      model_.tick(now_ns_);
-    }
+    if (random_.below(4) != 0) tick();
     const auto results = instance_.run(hook, packets, now_ns_);
     for (std::size_t i = 0; i < packets.size(); ++i) {
       now_ns_ += packets[i].step_ns;
@@ -90,6 +100,7 @@ class Pair {
     const std::string differences = counter_differences(model_.counters(), *instance_.counters());
     INFO(model::policy_text(policy_));
     REQUIRE(differences == "");
+    for (const auto& [cpu, expected] : model_.cpus()) compare_cpu(cpu, expected);
     const anic_control control = instance_.control();
     REQUIRE(control.packets == model_.control().packets);
     REQUIRE(control.second == model_.control().second);
@@ -97,8 +108,8 @@ class Pair {
     REQUIRE(control.last_alarm_s == model_.control().last_alarm_s);
   }
 
-  /// That every reason came up, but those that need a socket or a bug.
-  void check_coverage() const {
+  /// That every reason came up, but those that need a socket or a bug. `long_run`: and what is rare.
+  void check_coverage(bool long_run) const {
     for (int reason = ANIC_REASON_NONE; reason < ANIC_REASON__MAX; ++reason) {
       INFO("reason " << reason);
       std::uint64_t packets = 0;
@@ -109,6 +120,13 @@ class Pair {
       CHECK((packets != 0) == possible);
     }
     CHECK(model_.control().alarms != 0);
+    CHECK_FALSE(model_.cpus().empty());
+    for (const auto& [cpu, counts] : model_.cpus()) {
+      if (!long_run) continue;
+      CHECK(counts.moved != 0);
+      CHECK(counts.moved_early != 0);
+      CHECK(counts.lost != 0);
+    }
   }
 
  private:
@@ -127,6 +145,30 @@ class Pair {
     return packet;
   }
 
+  void tick() {
+    instance_.tick(now_ns_);
+    model_.tick(now_ns_);
+  }
+
+  /// What the CPU itself would have done.
+  void write_arrived(unsigned cpu, std::uint64_t arrived) const {
+    anic_cpu counts{};
+    REQUIRE(instance_.maps().read("anic_cpus", cpu, counts));
+    counts.arrived = arrived;
+    REQUIRE(instance_.maps().write("anic_cpus", cpu, counts));
+  }
+
+  void compare_cpu(unsigned cpu, const anic_cpu& expected) const {
+    INFO("CPU " << cpu);
+    anic_cpu found{};
+    REQUIRE(instance_.maps().read("anic_cpus", cpu, found));
+    REQUIRE(found.sent == expected.sent);
+    REQUIRE(found.arrived == expected.arrived);
+    REQUIRE(found.lost == expected.lost);
+    REQUIRE(found.moved == expected.moved);
+    REQUIRE(found.moved_early == expected.moved_early);
+  }
+
   void compare(Hook hook, const anic_test_packet& packet, const anic_test_result& result) {
     const std::vector<std::byte> frame = frame_of(packet);
     model::Arrival arrival{
@@ -137,9 +179,12 @@ class Pair {
     const model::Outcome found{.reason = static_cast<anic_reason>(result.reason),
                                .lane = result.lane,
                                .service = result.service,
+                               .cpu = result.cpu,
                                .xsk = result.xsk != 0,
                                .departs_ns = result.departs_ns};
-    const auto verdict = expected.reason == ANIC_REASON_DROP_QUOTA ? dropped(hook) : passed(hook);
+    const auto verdict = expected.reason == ANIC_REASON_DROP_QUOTA ? dropped(hook)
+                         : expected.cpu != 0                       ? XDP_REDIRECT
+                                                                   : passed(hook);
     if (found == expected && result.verdict == verdict && result.packets == 1 && result.bytes == frame.size())
       return;
     std::string hex;
@@ -161,7 +206,7 @@ class Pair {
   std::vector<anic_test_packet> seen_;
 };
 
-void compare_packets(std::size_t packets) {
+void compare_packets(std::size_t packets, bool long_run) {
   const std::uint32_t start = seed();
   INFO("AGENTNIC_SEED=" << start);
   Pair pair(start);
@@ -169,13 +214,13 @@ void compare_packets(std::size_t packets) {
     pair.new_generation();
     for (std::size_t j = 0; j < kBatchesAGeneration; ++j) pair.batch();
   }
-  pair.check_coverage();
+  pair.check_coverage(long_run);
 }
 
 }  // namespace
 
 TEST_CASE("model: the packet path does what the model says, packet by packet and counter by counter") {
-  compare_packets(20'000);
+  compare_packets(20'000, false);
 }
 
-TEST_CASE("model: a million packets", "[.soak]") { compare_packets(1'000'000); }
+TEST_CASE("model: a million packets", "[.soak]") { compare_packets(1'000'000, true); }

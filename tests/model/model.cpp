@@ -83,21 +83,24 @@ struct Model::Match {
   anic_class cls = ANIC_CLASS_DEFAULT;
   const Service* service = nullptr;
   Fragment fragment = Fragment::None;
+  std::optional<Packet> packet = std::nullopt;
   bool has_quota = false;
 };
 
-void Model::install(const Policy& policy, const policy::Ids& ids, std::uint64_t now_ns,
-                    std::set<std::uint32_t> kept_on_kernel, bool paced) {
+void Model::install(const Policy& policy, const policy::Ids& ids, const anic_state& state,
+                    std::uint64_t now_ns, std::set<std::uint32_t> kept_on_kernel, bool paced, bool tcp_too) {
   clear_fresh(ids);
   policy_ = policy;
   ids_ = ids;
   kept_on_kernel_ = std::move(kept_on_kernel);
   paced_ = paced;
   for (Shares& shares : shares_) shares.install(policy, ids, now_ns);
+  steering_.install(policy, ids, state, tcp_too);
 }
 
 void Model::tick(std::uint64_t now_ns) {
   for (Shares& shares : shares_) shares.share_out(now_ns);
+  steering_.tick();
 }
 
 /// Names that were not there before begin with empty counters; what their lanes had is that of tenants gone.
@@ -202,7 +205,9 @@ Model::Match Model::match(const Arrival& arrival) const {
   if (!packet) return {.reason = ANIC_REASON_PASS_UNPARSED};
   if (is_control(*packet)) return {.reason = ANIC_REASON_PASS_CONTROL, .cls = ANIC_CLASS_CONTROL};
   if (!packet->is_ip) return {.reason = ANIC_REASON_PASS_DEFAULT};  // nobody's: it has no addresses
-  return match_ip(arrival, *packet);
+  Match match = match_ip(arrival, *packet);
+  match.packet = packet;
+  return match;
 }
 
 /// Path B is for what comes in; what keeps a packet of an xsk service from it is its reason.
@@ -273,6 +278,10 @@ Outcome Model::receive(const Arrival& arrival) {
   const Match found = match(arrival);
   Outcome outcome = decide(arrival, found);
   if (found.has_quota) charge(arrival, outcome);
+  if (found.has_quota && outcome.reason != ANIC_REASON_DROP_QUOTA && arrival.hook == Hook::Xdp) {
+    outcome.cpu = steering_.steer(outcome.lane, *found.packet, arrival.cpu, arrival.now_ns);
+    if (outcome.cpu != 0) outcome.reason = ANIC_REASON_REDIRECT_CPU;
+  }
   count(arrival, outcome);
   return outcome;
 }

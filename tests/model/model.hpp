@@ -19,6 +19,7 @@
 #include "policy/compile.hpp"
 #include "policy/model.hpp"
 #include "share.hpp"
+#include "steering.hpp"
 
 namespace agentnic::model {
 
@@ -54,6 +55,7 @@ struct Arrival {
   std::span<const std::byte> frame;
   std::uint32_t mark = 0;   ///< at egress
   std::uint32_t queue = 0;  ///< of receive or transmit
+  std::uint32_t cpu = 0;    ///< that it comes to
   std::uint64_t now_ns = 0;
 };
 
@@ -61,6 +63,7 @@ struct Outcome {
   anic_reason reason = ANIC_REASON_NONE;
   std::uint32_t lane = 0;
   std::uint32_t service = 0;
+  std::uint32_t cpu = 0;         ///< plus 1, that it is steered to; 0: it stays
   bool xsk = false;              ///< it would have gone to the socket of its queue; without one it does not
   std::uint64_t departs_ns = 0;  ///< at egress: not before this; 0: at once
 
@@ -71,18 +74,23 @@ struct Outcome {
 class Model final {
  public:
   /// Puts a policy in force. Lanes in `kept_on_kernel` (ids) stay on path A, whatever the policy says.
-  /// `paced`: packets wait for their time at egress, instead of being policed.
-  void install(const policy::Policy& policy, const policy::Ids& ids, std::uint64_t now_ns,
-               std::set<std::uint32_t> kept_on_kernel = {}, bool paced = false);
+  /// `paced`: packets wait for their time at egress, instead of being policed. `tcp_too`: it is steered.
+  void install(const policy::Policy& policy, const policy::Ids& ids, const anic_state& state,
+               std::uint64_t now_ns, std::set<std::uint32_t> kept_on_kernel = {}, bool paced = false,
+               bool tcp_too = false);
 
-  /// Shares rates out.
+  /// Shares rates out, and finds out what was lost on the way to other CPUs.
   void tick(std::uint64_t now_ns);
+
+  /// All packets that were steered arrive.
+  void arrive() { steering_.arrive(); }
 
   /// What becomes of a packet, and its counting. No queue has an AF_XDP socket.
   Outcome receive(const Arrival& arrival);
 
   [[nodiscard]] const anic_counters& counters() const { return *counters_; }
   [[nodiscard]] const anic_control& control() const { return control_; }
+  [[nodiscard]] const std::map<unsigned, anic_cpu>& cpus() const { return steering_.cpus(); }
 
  private:
   struct Match;
@@ -105,6 +113,7 @@ class Model final {
   std::set<std::uint32_t> kept_on_kernel_;
   bool paced_ = false;
   std::array<Shares, ANIC_DIRECTION__MAX> shares_;
+  Steering steering_;
   std::unique_ptr<anic_counters> counters_ = std::make_unique<anic_counters>();
   anic_control control_{};
 };

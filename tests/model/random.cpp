@@ -2,6 +2,7 @@
 #include "random.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -103,6 +104,7 @@ void Random::add_ports(policy::Policy& policy) {
       list->push_back(port);
     }
   }
+  const bool has_xsk = !one_in(3);
   for (std::uint32_t i = 0; i < 24; ++i) {
     policy::Service service;
     service.name = fmt::format("service-{}", i);
@@ -112,7 +114,7 @@ void Random::add_ports(policy::Policy& policy) {
     service.port = port();
     service.role = role();
     service.cls = any_class();
-    service.path = service.protocol == IPPROTO_UDP && one_in(2) ? ANIC_PATH_XSK : ANIC_PATH_KERNEL;
+    service.path = has_xsk && service.protocol == IPPROTO_UDP && one_in(2) ? ANIC_PATH_XSK : ANIC_PATH_KERNEL;
     const bool is_roce = service.protocol == IPPROTO_UDP && service.port == kRocePort;
     if (is_roce || one_in(3) || !is_free(service.tenant, service)) continue;
     claim(service.tenant, service);
@@ -140,6 +142,26 @@ void Random::add_budgets(policy::Policy& policy) {
   }
 }
 
+/// Over the first two CPUs, where no xsk service forbids it.
+void Random::add_cpus(policy::Policy& policy) {
+  const auto spread = [&](policy::StatedTerms& terms) {
+    if (!one_in(2)) return;
+    terms.cpus.emplace();
+    for (std::uint16_t cpu = 0; cpu < 2; ++cpu) {
+      if (one_in(2)) terms.cpus->push_back(cpu);
+    }
+    if (one_in(2)) std::ranges::reverse(*terms.cpus);
+  };
+  for (const anic_class cls : policy::kClasses) {
+    const bool has_xsk = std::ranges::any_of(policy.services, [&](const policy::Service& service) {
+      return service.cls == cls && service.path == ANIC_PATH_XSK;
+    });
+    if (has_xsk) continue;
+    spread(policy.classes[cls]);
+    for (policy::Tenant& tenant : policy.tenants) spread(tenant.classes[cls]);
+  }
+}
+
 policy::Policy Random::policy() {
   policy::Policy policy;
   policy.name = "random";
@@ -148,6 +170,7 @@ policy::Policy Random::policy() {
   add_tenants(policy);
   add_ports(policy);
   add_budgets(policy);
+  add_cpus(policy);
   for (const std::uint8_t value : kDscps) {
     if (one_in(3)) policy.dscp.push_back({.value = value, .cls = any_class()});
   }
@@ -231,7 +254,15 @@ std::string policy_text(const policy::Policy& policy) {
     for (const anic_prefix& prefix : list) names += policy::prefix_text(prefix) + " ";
     return names;
   };
+  const auto cpus = [&](const std::string& whose, const policy::ByClass<policy::StatedTerms>& classes) {
+    for (const anic_class cls : policy::kClasses) {
+      if (classes[cls].cpus)
+        text += fmt::format(" {} {}: cpus {}\n", whose, policy::class_name(cls), fmt::join(*classes[cls].cpus, " "));
+    }
+  };
+  cpus("all", policy.classes);
   for (const policy::Tenant& tenant : policy.tenants) {
+    cpus(tenant.name, tenant.classes);
     text += fmt::format(" tenant {}: prefixes {}local {}marks", tenant.name, prefixes(tenant.remotes),
                         prefixes(tenant.locals));
     for (const std::uint32_t mark : tenant.marks) text += fmt::format(" {}", mark);

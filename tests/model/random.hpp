@@ -46,6 +46,7 @@ class Random final {
   void add_tenants(policy::Policy& policy);
   void add_ports(policy::Policy& policy);
   void add_budgets(policy::Policy& policy);
+  void add_cpus(policy::Policy& policy);
   void add_ip(lab::PacketBuilder& builder);
   void add_extensions(lab::PacketBuilder& builder);
   void add_transport(lab::PacketBuilder& builder, bool is_ipv6);

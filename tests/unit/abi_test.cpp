@@ -17,6 +17,7 @@
 #include "abi/policy.h"
 #include "abi/share.h"
 #include "abi/stats.h"
+#include "abi/steer.h"
 
 namespace {
 
@@ -84,11 +85,20 @@ const std::map<std::string, Layout> kOurs = {
     {"anic_sharing",
      {sizeof(anic_sharing),
       {MEMBER(anic_sharing, last_ns), MEMBER(anic_sharing, rounds), MEMBER(anic_sharing, busy)}}},
+    {"anic_spread", {sizeof(anic_spread), {MEMBER(anic_spread, cpu)}}},
+    {"anic_steering",
+     {sizeof(anic_steering),
+      {MEMBER(anic_steering, to), MEMBER(anic_steering, last), MEMBER(anic_steering, used),
+       MEMBER(anic_steering, _pad)}}},
+    {"anic_cpu",
+     {sizeof(anic_cpu),
+      {MEMBER(anic_cpu, sent), MEMBER(anic_cpu, moved), MEMBER(anic_cpu, moved_early), MEMBER(anic_cpu, _pad),
+       MEMBER(anic_cpu, arrived), MEMBER(anic_cpu, lost), MEMBER(anic_cpu, sent_before),
+       MEMBER(anic_cpu, arrived_before), MEMBER(anic_cpu, quiet), MEMBER(anic_cpu, _pad2)}}},
     {"anic_count", {sizeof(anic_count), {MEMBER(anic_count, packets), MEMBER(anic_count, bytes)}}},
     {"anic_lane_count",
      {sizeof(anic_lane_count),
-      {MEMBER(anic_lane_count, seen), MEMBER(anic_lane_count, lease), MEMBER(anic_lane_count, by_reason),
-       MEMBER(anic_lane_count, _pad)}}},
+      {MEMBER(anic_lane_count, seen), MEMBER(anic_lane_count, lease), MEMBER(anic_lane_count, by_reason)}}},
     {"anic_queue_count", {sizeof(anic_queue_count), {MEMBER(anic_queue_count, by_reason)}}},
     {"anic_counters",
      {sizeof(anic_counters),

@@ -56,14 +56,22 @@ TEST_CASE("report: what is not a result is bad input, not a crash") {
   }
 }
 
-TEST_CASE("mode: auto wants XDP for an xsk service and TC for none, and says why") {
-  const auto with = kern::plan_modes(kern::ModeRequest::Auto, true);
+TEST_CASE("mode: auto wants XDP for an xsk service or for CPUs and TC for none, and says why") {
+  policy::Policy xsk;
+  xsk.services.emplace_back().path = ANIC_PATH_XSK;
+  const auto with = kern::plan_modes(kern::ModeRequest::Auto, xsk);
   CHECK(with.modes == std::vector{ANIC_MODE_NATIVE, ANIC_MODE_SKB});
   CHECK(with.why.find("xsk") != std::string::npos);
-  const auto without = kern::plan_modes(kern::ModeRequest::Auto, false);
+  CHECK(kern::plan_modes(kern::ModeRequest::Tc, xsk).why.find("path A") != std::string::npos);
+
+  policy::Policy steering;
+  steering.classes[ANIC_CLASS_RPC].cpus = {1};
+  CHECK(kern::plan_modes(kern::ModeRequest::Auto, steering).modes == with.modes);
+  CHECK(kern::plan_modes(kern::ModeRequest::Tc, steering).why.find("cpus") != std::string::npos);
+
+  const auto without = kern::plan_modes(kern::ModeRequest::Auto, policy::Policy{});
   CHECK(without.modes.front() == ANIC_MODE_TC);
   CHECK_FALSE(without.why.empty());
-  CHECK(kern::plan_modes(kern::ModeRequest::Tc, true).why.find("path A") != std::string::npos);
 }
 
 TEST_CASE("address: IPv4 and IPv6 are read, names are not looked up") {

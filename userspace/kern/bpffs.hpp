@@ -33,6 +33,7 @@ struct PinDir {
 inline constexpr const char* kLinkPin = "link";
 inline constexpr const char* kEgressPin = "egress";
 inline constexpr const char* kCommitPin = "commit";
+inline constexpr const char* kArrivePin = "arrive";
 
 Result<UniqueFd> open_pin(const PinDir& dir, const char* name);
 

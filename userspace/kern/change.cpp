@@ -12,6 +12,7 @@
 #include "base/clock.hpp"
 #include "kern/clsact.hpp"
 #include "kern/object.hpp"
+#include "kern/steering.hpp"
 #include "policy/difference.hpp"
 
 namespace agentnic::kern {
@@ -100,13 +101,13 @@ class Running final {
   UniqueFd before_;
 };
 
-/// The new anic_commit under the old name: at once, by a rename.
-Status repin_commit(const PinDir& dir, int commit_fd) {
-  const std::string fresh = dir.pin("commit_new");
+/// The new program under the old name: at once, by a rename.
+Status repin(const PinDir& dir, int prog_fd, const char* pin) {
+  const std::string fresh = dir.pin(pin) + "_new";
   std::remove(fresh.c_str());  // of an upgrade that was killed
-  if (bpf_obj_pin(commit_fd, fresh.c_str()) != 0) return fail_errno(errno, "pin " + fresh);
-  if (std::rename(fresh.c_str(), dir.pin(kCommitPin).c_str()) != 0)
-    return fail_errno(errno, "rename " + fresh + " to " + dir.pin(kCommitPin));
+  if (bpf_obj_pin(prog_fd, fresh.c_str()) != 0) return fail_errno(errno, "pin " + fresh);
+  if (std::rename(fresh.c_str(), dir.pin(pin).c_str()) != 0)
+    return fail_errno(errno, "rename " + fresh + " to " + dir.pin(pin));
   return {};
 }
 
@@ -128,11 +129,14 @@ Result<UpdateReport> update_instance(const NetNs& netns, const std::string& ifna
   if (policy.needs_xsk() && status.meta.mode == ANIC_MODE_TC)
     report.notes.emplace_back(
         "it is attached at TC, which cannot redirect to AF_XDP: its xsk services take path A");
+  if (policy.steers() && status.meta.mode == ANIC_MODE_TC)
+    report.notes.emplace_back("it is attached at TC, which cannot redirect to CPUs: its cpus are not followed");
   if (report.already) return report;
   report.generation = status.in_force.generation + 1;
   if (dry_run) return report;
   const UniqueFd commit = ANIC_TRY(open_pin(status.dir, kCommitPin));
-  ANIC_TRY(install(maps, commit.get(), std::move(tables)));
+  const UniqueFd arrive = ANIC_TRY(open_pin(status.dir, kArrivePin));
+  ANIC_TRY(install(maps, {.commit_fd = commit.get(), .arrive_fd = arrive.get()}, std::move(tables)));
   report.generation = ANIC_TRY(read_in_force(maps)).generation;
   return report;
 }
@@ -159,7 +163,9 @@ Result<UpgradeReport> upgrade_instance(const NetNs& netns, const std::string& if
     }
     return true;
   }));
-  ANIC_TRY(repin_commit(status.dir, object->commit_fd()));
+  ANIC_TRY(renew_cpu_queues(maps, object->commit().arrive_fd));
+  ANIC_TRY(repin(status.dir, object->commit().arrive_fd, kArrivePin));
+  ANIC_TRY(repin(status.dir, object->commit().commit_fd, kCommitPin));
   ANIC_TRY(object->start());
   anic_meta meta = status.meta;
   meta.upgraded_at_ns = wall_ns();

@@ -23,6 +23,7 @@
 #include "abi/share.h"
 #include "abi/stats.h"
 #include "base/clock.hpp"
+#include "kern/steering.hpp"
 
 namespace agentnic::kern {
 namespace {
@@ -182,6 +183,7 @@ Status fill_slot(const Maps& maps, std::uint32_t slot, const policy::Tables& tab
   ANIC_TRY(write_rows<anic_tenant>(maps, "anic_tenants", slot * ANIC_TENANTS_MAX, ANIC_TENANTS_MAX,
                                    tables.tenants));
   ANIC_TRY(write_rows<anic_lane>(maps, "anic_staging", 0, ANIC_PROFILE__MAX * ANIC_LANES_MAX, tables.lanes));
+  ANIC_TRY(write_rows<anic_spread>(maps, "anic_spread", 0, ANIC_LANES_MAX, tables.spread));
   return maps.write("anic_policies", slot, tables.policy);
 }
 
@@ -287,6 +289,9 @@ Result<policy::Tables> read_tables(const Maps& maps) {
   part_owners(std::move(ports), tables);
   const auto lanes = std::uint32_t{ANIC_PROFILE__MAX} * ANIC_LANES_MAX;
   tables.lanes = ANIC_TRY(read_rows<anic_lane>(maps, "anic_lanes", slot * lanes, lanes));
+  for (const anic_steering& steering :
+       ANIC_TRY(read_rows<anic_steering>(maps, "anic_steering", 0, ANIC_LANES_MAX)))
+    tables.spread.push_back(steering.to);
   return tables;
 }
 
@@ -305,6 +310,7 @@ policy::Ids ids_of(const policy::Tables& tables) {
 
 Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids& ids) {
   policy::Tables tables = policy::compile(policy, ANIC_TRY(policy::assign_ids(policy, ids)));
+  ANIC_TRY(fit_steering(tables));
   if (tables.cgroups.empty()) return tables;
   const std::string root = ANIC_TRY(cgroup2_root());
   for (const auto& [path, tenant] : tables.cgroups) {
@@ -315,7 +321,8 @@ Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids
   return tables;
 }
 
-Status install(const Maps& maps, int commit_fd, policy::Tables tables, std::uint64_t now_ns) {
+Status install(const Maps& maps, const CommitPrograms& programs, policy::Tables tables,
+               std::uint64_t now_ns) {
   const policy::Tables before = ANIC_TRY(read_tables(maps));
   const InForce in_force = ANIC_TRY(read_in_force(maps));
   anic_commit commit{.expected = in_force.generation, .uses = tables.policy.uses, .now_ns = now_ns};
@@ -324,11 +331,12 @@ Status install(const Maps& maps, int commit_fd, policy::Tables tables, std::uint
   mark_fresh(tables.services, before.services);
   tables.policy.committed_at_ns = wall_ns();
   ANIC_TRY(fill_slot(maps, (in_force.generation + 1) % ANIC_SLOTS, tables));
+  ANIC_TRY(open_cpu_queues(maps, programs.arrive_fd, tables));
 
   LIBBPF_OPTS(bpf_test_run_opts, options);
   options.ctx_in = &commit;
   options.ctx_size_in = sizeof(commit);
-  if (bpf_prog_test_run_opts(commit_fd, &options) != 0) return fail_errno(errno, "run anic_commit");
+  if (bpf_prog_test_run_opts(programs.commit_fd, &options) != 0) return fail_errno(errno, "run anic_commit");
   if (const int code = static_cast<int>(options.retval); code != 0)
     return fail_errno(code, fmt::format("put generation {} in force", in_force.generation + 1));
   return {};
@@ -350,6 +358,8 @@ std::uint64_t memory_bytes(const policy::Tables& tables, unsigned cpus) {
                              ANIC_TENANTS_MAX * sizeof(anic_tenant) + sizeof(anic_policy) +
                              ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane);
   return ANIC_SLOTS * slot + ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane) +
+         ANIC_LANES_MAX * (sizeof(anic_spread) + sizeof(anic_steering)) +
+         std::uint64_t{cpus} * (sizeof(anic_cpu) + sizeof(void*)) +
          ANIC_FLOW_SETS * sizeof(anic_flow_set) + std::uint64_t{cpus} * sizeof(anic_counters) +
          ANIC_BUCKETS_MAX * sizeof(anic_bucket) +
          ANIC_DIRECTION__MAX * (ANIC_CLAIMS_MAX * sizeof(anic_claim) + sizeof(anic_sharing)) +

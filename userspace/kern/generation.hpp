@@ -34,9 +34,16 @@ policy::Ids ids_of(const policy::Tables& tables);
 /// not there.
 Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids& ids);
 
+/// What a commit needs beside the maps; borrowed.
+struct CommitPrograms {
+  int commit_fd = -1;
+  int arrive_fd = -1;
+};
+
 /// Fills the idle slot and puts it in force by running anic_commit. Only for who holds the lock of the pins.
 /// `now_ns`: when rates are first shared out, CLOCK_MONOTONIC; 0: now.
-Status install(const Maps& maps, int commit_fd, policy::Tables tables, std::uint64_t now_ns = 0);
+Status install(const Maps& maps, const CommitPrograms& programs, policy::Tables tables,
+               std::uint64_t now_ns = 0);
 
 /// Bytes of kernel memory that all maps of an instance take at most with these tables in both slots and
 /// `cpus` possible CPUs. Nodes of tries and hashes are counted as Linux 6.18 makes them.

@@ -166,7 +166,7 @@ Result<Attachment> attach_mode(const Object& object, const Interface& interface,
 
 }  // namespace
 
-ModePlan plan_modes(ModeRequest request, bool needs_xsk) {
+ModePlan plan_modes(ModeRequest request, const policy::Policy& policy) {
   switch (request) {
     case ModeRequest::Native:
       return {{ANIC_MODE_NATIVE}, "asked for"};
@@ -174,12 +174,17 @@ ModePlan plan_modes(ModeRequest request, bool needs_xsk) {
       return {{ANIC_MODE_SKB}, "asked for"};
     case ModeRequest::Tc:
       return {{ANIC_MODE_TC},
-              needs_xsk ? "asked for; its xsk services take path A, because TC cannot redirect to AF_XDP"
-                        : "asked for"};
+              policy.needs_xsk()
+                  ? "asked for; its xsk services take path A, because TC cannot redirect to AF_XDP"
+              : policy.steers() ? "asked for; its cpus are not followed, because TC cannot redirect to them"
+                                : "asked for"};
     case ModeRequest::Auto:
       break;
   }
-  if (needs_xsk) return {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "the policy has an xsk service, which needs XDP"};
+  if (policy.needs_xsk())
+    return {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "the policy has an xsk service, which needs XDP"};
+  if (policy.steers())
+    return {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "the policy spreads flows over CPUs, which needs XDP"};
   return {{ANIC_MODE_TC, ANIC_MODE_NATIVE, ANIC_MODE_SKB},
           "no service needs XDP, and TC leaves TSO and GRO as they are"};
 }

@@ -13,6 +13,7 @@
 #include "base/unique_fd.hpp"
 #include "kern/interface.hpp"
 #include "kern/object.hpp"
+#include "policy/model.hpp"
 
 namespace agentnic::kern {
 
@@ -24,7 +25,7 @@ struct ModePlan {
   std::vector<anic_mode> modes;
   std::string why;
 };
-ModePlan plan_modes(ModeRequest request, bool needs_xsk);
+ModePlan plan_modes(ModeRequest request, const policy::Policy& policy);
 
 /// Whether this kernel loads the extension programs that libxdp's dispatcher is made of.
 bool dispatcher_works();

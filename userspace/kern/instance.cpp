@@ -242,7 +242,7 @@ Result<AttachReport> accept_existing(const InstanceStatus& status, const policy:
                             policy::digest_text(in_force.digest, 6)),
                 fmt::format("agentnic-load update {} --policy FILE", status.ifname));
   }
-  const auto modes = plan_modes(options.mode, policy.needs_xsk()).modes;
+  const auto modes = plan_modes(options.mode, policy).modes;
   if (std::ranges::find(modes, meta.mode) == modes.end()) {
     return fail(Exit::Failed, fmt::format("{}: it is attached in mode {}", what, mode_name(meta.mode)), hint);
   }
@@ -362,12 +362,12 @@ Result<AttachReport> attach_programs(const Object& object, const Interface& inte
 /// Everything after "the directory is free".
 Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interface& interface,
                            const policy::Policy& policy, const AttachOptions& options) {
-  const ModePlan plan = plan_modes(options.mode, policy.needs_xsk());
+  const ModePlan plan = plan_modes(options.mode, policy);
   policy::Tables tables = ANIC_TRY(tables_of(policy, {}));
   ANIC_TRY(choose_egress(netns, interface.ifindex, tables));
   const Object object = ANIC_TRY(Object::load());
   const Maps maps = ANIC_TRY(object.maps());
-  ANIC_TRY(install(maps, object.commit_fd(), std::move(tables)));
+  ANIC_TRY(install(maps, object.commit(), std::move(tables)));
   ANIC_TRY(object.start());
   ANIC_TRY(maps.write(kMetaPin, 0, make_meta(netns, interface)));
   ANIC_TRY(make_pin_dir(dir));
@@ -375,6 +375,24 @@ Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interfac
   for (const std::string& warning : ANIC_TRY(netns.run([&] { return warnings(interface, plan); })))
     options.warn(warning);
   return netns.run([&] { return attach_programs(object, interface, plan, dir, options); });
+}
+
+/// What is not steered although the policy spreads it.
+void look_at_steering(InstanceStatus& status) {
+  const std::uint32_t uses = status.in_force.policy.uses;
+  if ((uses & ANIC_USES_CPUS) == 0) return;
+  if (status.meta.mode == ANIC_MODE_TC) {
+    status.notes.emplace_back("cpus are not followed: it is attached at TC, which cannot redirect to them");
+    return;
+  }
+  if ((uses & ANIC_USES_CPUS_TCP) == 0)
+    status.notes.emplace_back("TCP stays on the CPU that it comes to: cpumap of this kernel does no GRO");
+  const auto interface = status.netns->run([&] { return find_interface(status.ifname); });
+  if (interface && interface->driver == "veth") {
+    status.notes.emplace_back(
+        "what is steered has lost word of its checksum: senders on this veth must complete theirs, by "
+        "ethtool -K PEER tx off");
+  }
 }
 
 }  // namespace
@@ -422,7 +440,7 @@ Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& if
                                        const policy::Policy& policy, const AttachOptions& options) {
   AttachForecast forecast;
   forecast.interface = ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
-  forecast.plan = plan_modes(options.mode, policy.needs_xsk());
+  forecast.plan = plan_modes(options.mode, policy);
   forecast.warnings = ANIC_TRY(netns.run([&] { return warnings(forecast.interface, forecast.plan); }));
   forecast.tables = ANIC_TRY(tables_of(policy, {}));
   forecast.memory_bytes = memory_bytes(forecast.tables, possible_cpus());
@@ -460,6 +478,7 @@ Result<bool> detach_instance(const PinDir& dir) {
 
 void look_at_limits(InstanceStatus& status) {
   if (status.health != Health::Attached || !status.netns) return;
+  look_at_steering(status);
   const auto root = status.netns->run([&] { return root_qdisc(status.ifindex); });
   if (root) status.root_qdisc = root->kind;
   const anic_policy& policy = status.in_force.policy;

@@ -29,6 +29,12 @@ Status load_skeleton(instance_bpf* skeleton) {
                         : fmt::format("-v shows the verifier's log; the last warning was: {}", said));
 }
 
+/// Maps with an element for each CPU.
+void size_for_cpus(instance_bpf* skeleton) {
+  for (bpf_map* map : {skeleton->maps.anic_counters, skeleton->maps.anic_cpumap, skeleton->maps.anic_cpus})
+    bpf_map__set_max_entries(map, possible_cpus());
+}
+
 /// Draws the keys of the flow cache's hash; then userspace can write neither them nor lanes any more.
 Status seal(const Maps& maps) {
   anic_state state{};
@@ -38,7 +44,8 @@ Status seal(const Maps& maps) {
   state.hash_factor |= 1;
   ANIC_TRY(maps.write("anic_state", 0, state));
   for (const char* name :
-       {"anic_state", "anic_lanes", "anic_buckets", "anic_claims", "anic_levels", "anic_sharing"}) {
+       {"anic_state", "anic_lanes", "anic_buckets", "anic_claims", "anic_levels", "anic_sharing",
+                           "anic_steering"}) {
     if (bpf_map_freeze(maps.fd(name)) != 0) return fail_errno(errno, fmt::format("freeze map {}", name));
   }
   return {};
@@ -72,7 +79,7 @@ Result<Object> Object::load() {
   Object object;
   object.skeleton_.reset(instance_bpf::open());
   if (!object.skeleton_) return fail_errno(errno, "open the BPF object");
-  bpf_map__set_max_entries(object.skeleton_->maps.anic_counters, possible_cpus());
+  size_for_cpus(object.skeleton_.get());
   ANIC_TRY(load_skeleton(object.skeleton_.get()));
   const Maps maps = ANIC_TRY(object.maps());
   ANIC_TRY(seal(maps));
@@ -83,7 +90,7 @@ Result<Object> Object::load_over(const Maps& maps) {
   Object object;
   object.skeleton_.reset(instance_bpf::open());
   if (!object.skeleton_) return fail_errno(errno, "open the BPF object");
-  bpf_map__set_max_entries(object.skeleton_->maps.anic_counters, possible_cpus());
+  size_for_cpus(object.skeleton_.get());
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object.skeleton_->obj) {
     const int there = maps.fd(bpf_map__name(map));
@@ -99,7 +106,10 @@ Result<Object> Object::load_over(const Maps& maps) {
 int Object::xdp_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_xdp); }
 int Object::tc_in_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc_in); }
 int Object::tc_out_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc_out); }
-int Object::commit_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_commit); }
+CommitPrograms Object::commit() const noexcept {
+  return {.commit_fd = bpf_program__fd(skeleton_->progs.anic_commit),
+          .arrive_fd = bpf_program__fd(skeleton_->progs.anic_arrive)};
+}
 
 Status Object::start() const {
   LIBBPF_OPTS(bpf_test_run_opts, options);
@@ -128,7 +138,8 @@ Status Object::pin(const PinDir& dir) const {
   };
   const bpf_map* map = nullptr;
   bpf_object__for_each_map(map, skeleton_->obj) ANIC_TRY(pin_as(bpf_map__fd(map), bpf_map__name(map)));
-  return pin_as(commit_fd(), kCommitPin);
+  ANIC_TRY(pin_as(commit().commit_fd, kCommitPin));
+  return pin_as(commit().arrive_fd, kArrivePin);
 }
 
 Result<BpfObject> Object::open_for_dispatcher() const {

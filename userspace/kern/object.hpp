@@ -7,6 +7,7 @@
 
 #include "base/result.hpp"
 #include "kern/bpffs.hpp"
+#include "kern/generation.hpp"
 #include "kern/maps.hpp"
 
 struct bpf_object;
@@ -28,7 +29,7 @@ class Object final {
   [[nodiscard]] int xdp_fd() const noexcept;
   [[nodiscard]] int tc_in_fd() const noexcept;
   [[nodiscard]] int tc_out_fd() const noexcept;
-  [[nodiscard]] int commit_fd() const noexcept;
+  [[nodiscard]] CommitPrograms commit() const noexcept;
 
   /// Sets the tick going, or again with these programs. It runs for as long as the maps are held or pinned.
   [[nodiscard]] Status start() const;
@@ -36,7 +37,8 @@ class Object final {
   /// Descriptors of its own of all maps.
   [[nodiscard]] Result<Maps> maps() const;
 
-  /// Pins every map under its name in a directory that is empty, and anic_commit as kCommitPin.
+  /// Pins every map under its name in a directory that is empty, and what a commit needs as kCommitPin
+  /// and kArrivePin.
   [[nodiscard]] Status pin(const PinDir& dir) const;
 
   /// A second, not yet loaded copy of the object that shares these maps and in which only anic_xdp will

@@ -67,6 +67,9 @@ Result<Stats> read_stats(const InstanceStatus& status) {
   stats.buckets.resize(ANIC_BUCKETS_MAX);
   for (std::uint32_t i = 0; i < ANIC_BUCKETS_MAX; ++i)
     ANIC_TRY(maps.read("anic_buckets", i, stats.buckets[i]));
+  stats.cpus.resize(possible_cpus());
+  for (std::uint32_t cpu = 0; cpu < stats.cpus.size(); ++cpu)
+    ANIC_TRY(maps.read("anic_cpus", cpu, stats.cpus[cpu]));
   stats.generation = ANIC_TRY(read_in_force(maps)).generation;
   const policy::Tables tables = ANIC_TRY(read_names(maps));
   stats.tenants = tables.tenants;

@@ -10,6 +10,7 @@
 #include "abi/policy.h"
 #include "abi/share.h"
 #include "abi/stats.h"
+#include "abi/steer.h"
 #include "base/result.hpp"
 #include "kern/instance.hpp"
 
@@ -23,6 +24,7 @@ struct Stats {
   std::vector<anic_counters> total;  ///< one element; on the heap, because it is large
   anic_control control{};
   std::vector<anic_bucket> buckets;    ///< by direction * ANIC_LANES_MAX + lane
+  std::vector<anic_cpu> cpus;          ///< possible ones, that lanes can be spread over
   std::uint32_t generation = 0;        ///< in force when they were read
   std::vector<anic_service> services;  ///< by id; an id without a name is not in use
   std::vector<anic_tenant> tenants;    ///< likewise

@@ -91,7 +91,7 @@ struct Instance {
 Result<Instance> make_instance(const Scale& scale) {
   Instance made{ANIC_TRY(kern::Object::load()), {}};
   const kern::Maps maps = ANIC_TRY(made.object.maps());
-  ANIC_TRY(kern::install(maps, made.object.commit_fd(), ANIC_TRY(kern::tables_of(make_policy(scale), {}))));
+  ANIC_TRY(kern::install(maps, made.object.commit(), ANIC_TRY(kern::tables_of(make_policy(scale), {}))));
   made.flows = ANIC_TRY(kern::FlowBench::load(maps));
   return made;
 }

@@ -129,7 +129,7 @@ Result<Found> run(const Case& one) {
   const kern::Maps maps = ANIC_TRY(object.maps());
   policy::Tables tables = ANIC_TRY(kern::tables_of(policy_of(one), {}));
   const policy::Ids ids = kern::ids_of(tables);
-  ANIC_TRY(kern::install(maps, object.commit_fd(), std::move(tables)));
+  ANIC_TRY(kern::install(maps, object.commit(), std::move(tables)));
   ANIC_TRY(object.start());
   std::vector<std::unique_ptr<Beside>> senders;
   for (std::size_t cpu = 0; cpu < one.tenants.size(); ++cpu) {

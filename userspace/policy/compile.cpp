@@ -97,6 +97,7 @@ anic_policy policy_row(const Policy& policy, const Tables& tables) {
   if (!tables.senders.empty()) row.uses |= ANIC_USES_MARKS;
   if (!tables.cgroups.empty()) row.uses |= ANIC_USES_CGROUPS;
   if (policy.faces_workload) row.uses |= ANIC_FACES_WORKLOAD;
+  if (policy.steers()) row.uses |= ANIC_USES_CPUS;
   row.control_alarm = policy.control_alarm;
   row.prefixes = static_cast<__u32>(tables.remotes.size() + tables.locals.size());
   row.link_rate_bps = policy.link_rate_bps;
@@ -118,6 +119,15 @@ std::uint8_t lane_path(const Tables& tables, std::uint32_t tenant, std::uint32_t
 std::uint64_t lane_ceiling(const Budget& budget, anic_class cls) {
   if (cls != ANIC_CLASS_BULK || budget.bulk_bps == 0) return budget.ceiling_bps;
   return budget.ceiling_bps == 0 ? budget.bulk_bps : std::min(budget.ceiling_bps, budget.bulk_bps);
+}
+
+/// Buckets to CPUs in turn.
+anic_spread spread_over(const std::vector<std::uint16_t>& cpus) {
+  anic_spread spread{};
+  if (cpus.empty()) return spread;
+  for (std::size_t bucket = 0; __u16& cpu : spread.cpu)
+    cpu = static_cast<__u16>(cpus[bucket++ % cpus.size()] + 1);
+  return spread;
 }
 
 std::uint8_t mark(std::optional<std::uint8_t> value) {
@@ -151,6 +161,7 @@ void add_lanes(Tables& tables, const Policy& policy, const Tenant* tenant, std::
     lane.queue = mark(terms.egress.queue);
     lane.dscp = mark(terms.egress.dscp);
     tables.lanes[lane_index(ANIC_PROFILE_POLICY, id, cls)] = lane;
+    tables.spread[ANIC_LANE(id, static_cast<std::uint32_t>(cls))] = spread_over(terms.cpus);
 
     if (!policy.fallback.keeps_paths) lane.path = ANIC_PATH_KERNEL;
     if (policy.fallback.weights[cls] != 0) lane.weight = policy.fallback.weights[cls];
@@ -174,6 +185,14 @@ std::uint32_t port_index(std::uint8_t protocol, std::uint16_t port) {
 
 std::size_t lane_index(anic_profile profile, std::uint32_t tenant, std::uint32_t cls) {
   return std::size_t{ANIC_LANES_MAX} * profile + std::size_t{ANIC_CLASS__MAX} * tenant + cls;
+}
+
+std::vector<unsigned> cpus_of(const anic_spread& spread) {
+  std::vector<unsigned> cpus;
+  for (const __u16 stored : spread.cpu) {
+    if (stored != 0 && std::ranges::find(cpus, stored - 1U) == cpus.end()) cpus.push_back(stored - 1U);
+  }
+  return cpus;
 }
 
 Result<Ids> assign_ids(const Policy& policy, const Ids& previous) {
@@ -200,6 +219,7 @@ Tables compile(const Policy& policy, const Ids& ids) {
   tables.policy = policy_row(policy, tables);
 
   tables.lanes.resize(std::size_t{ANIC_PROFILE__MAX} * ANIC_LANES_MAX);
+  tables.spread.resize(ANIC_LANES_MAX);
   add_control_lane(tables);
   add_lanes(tables, policy, nullptr, 0);
   for (const Tenant& tenant : policy.tenants) add_lanes(tables, policy, &tenant, tenant_id(tenant.name, ids));

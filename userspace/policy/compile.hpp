@@ -11,6 +11,7 @@
 
 #include "abi/lane.h"
 #include "abi/policy.h"
+#include "abi/steer.h"
 #include "base/result.hpp"
 #include "policy/model.hpp"
 #include "policy/order.hpp"
@@ -43,6 +44,7 @@ struct Tables {
   std::map<anic_sender, std::uint32_t> senders;  ///< marks
   std::map<std::string, std::uint32_t> cgroups;  ///< by path below the cgroup2 root
   std::vector<anic_lane> lanes;                  ///< by lane_index()
+  std::vector<anic_spread> spread;               ///< ANIC_LANES_MAX, by id
 
   friend bool operator==(const Tables&, const Tables&) = default;
 };
@@ -55,5 +57,8 @@ std::uint32_t port_index(std::uint8_t protocol, std::uint16_t port);
 
 /// The index of a lane in Tables::lanes.
 std::size_t lane_index(anic_profile profile, std::uint32_t tenant, std::uint32_t cls);
+
+/// The CPUs of a lane, each once, in the order of its buckets.
+std::vector<unsigned> cpus_of(const anic_spread& spread);
 
 }  // namespace agentnic::policy

@@ -119,6 +119,17 @@ std::string rate_or_none(std::uint64_t bps) { return bps == 0 ? "none" : rate_te
 std::string duration_or_none(std::uint64_t ns) { return ns == 0 ? "none" : duration_text(ns); }
 std::string class_or_none(std::uint8_t cls) { return std::string(cls == 0 ? "none" : class_name(cls)); }
 
+std::string cpus_or_none(const anic_spread& spread) {
+  const std::vector<unsigned> cpus = cpus_of(spread);
+  return cpus.empty() ? "none" : fmt::format("{}", fmt::join(cpus, " "));
+}
+
+/// The fallback spreads nothing.
+anic_spread spread_of(const Tables& tables, std::size_t tenant, std::uint32_t cls, bool fallback) {
+  const std::size_t lane = ANIC_LANE(tenant, cls);
+  return fallback || lane >= tables.spread.size() ? anic_spread{} : tables.spread[lane];
+}
+
 std::string port_text(std::uint32_t index) {
   const bool tcp = index >= ANIC_PORTS;
   return fmt::format("{} port {}", tcp ? "tcp" : "udp", index - (tcp ? ANIC_PORTS : 0));
@@ -236,7 +247,8 @@ void compare_dscp(const anic_policy& before, const anic_policy& after, Lines& li
   group.append_to(lines);
 }
 
-void compare_lane(const std::string& what, const anic_lane& was, const anic_lane& is, Group& group) {
+void compare_lane(const std::string& what, const anic_lane& was, const anic_lane& is,
+                  const anic_spread& was_spread, const anic_spread& is_spread, Group& group) {
   Fields fields;
   fields.compare("rate", rate_or_none(was.rate_bps), rate_or_none(is.rate_bps));
   fields.compare("ceiling", rate_or_none(was.ceiling_bps), rate_or_none(is.ceiling_bps));
@@ -248,6 +260,11 @@ void compare_lane(const std::string& what, const anic_lane& was, const anic_lane
   fields.compare("egress priority", mark(was.priority), mark(is.priority));
   fields.compare("egress queue", mark(was.queue), mark(is.queue));
   fields.compare("egress dscp", mark(was.dscp), mark(is.dscp));
+  if (!(was_spread == is_spread)) {
+    const std::string cpus = cpus_or_none(was_spread);
+    const std::string now = cpus_or_none(is_spread);
+    fields.compare("cpus", cpus, now == cpus ? now + ", in other buckets" : now);
+  }
   if (!fields.empty()) group.changed(what, fields.text());
 }
 
@@ -267,7 +284,8 @@ void compare_lanes(const Tables& before, const Tables& after, anic_profile profi
       if (was >= before.lanes.size() || is >= after.lanes.size()) continue;
       compare_lane(fmt::format("{}lane {}/{}", fallback ? "fallback " : "", name,
                                class_name(static_cast<std::uint8_t>(cls))),
-                   before.lanes[was], after.lanes[is], group);
+                   before.lanes[was], after.lanes[is], spread_of(before, *old, cls, fallback),
+                   spread_of(after, *now, cls, fallback), group);
     }
   });
   group.append_to(lines);

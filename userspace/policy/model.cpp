@@ -18,6 +18,13 @@ bool Policy::needs_xsk() const {
   return std::ranges::any_of(services, [](const Service& service) { return service.path == ANIC_PATH_XSK; });
 }
 
+bool Policy::steers() const {
+  const auto spreads = [](const StatedTerms& terms) { return terms.cpus && !terms.cpus->empty(); };
+  return std::ranges::any_of(classes, spreads) || std::ranges::any_of(tenants, [&](const Tenant& tenant) {
+           return std::ranges::any_of(tenant.classes, spreads);
+         });
+}
+
 Terms Policy::terms(const Tenant* tenant, anic_class cls) const {
   Terms terms;
   const auto state = [&terms](const StatedTerms& stated) {
@@ -27,6 +34,7 @@ Terms Policy::terms(const Tenant* tenant, anic_class cls) const {
     if (stated.egress.priority) terms.egress.priority = stated.egress.priority;
     if (stated.egress.queue) terms.egress.queue = stated.egress.queue;
     if (stated.egress.dscp) terms.egress.dscp = stated.egress.dscp;
+    if (stated.cpus) terms.cpus = *stated.cpus;
   };
   state(classes[cls]);
   if (tenant != nullptr) state(tenant->classes[cls]);

@@ -39,6 +39,7 @@ struct StatedTerms {
   std::optional<std::uint16_t> floor_percent;
   std::optional<std::uint16_t> weight;
   Marks egress;
+  std::optional<std::vector<std::uint16_t>> cpus = std::nullopt;
 };
 
 /// What holds for a class of a tenant.
@@ -47,6 +48,7 @@ struct Terms {
   std::uint16_t floor_percent = 0;  ///< of the tenant's minimum
   std::uint16_t weight = kDefaultWeight;
   Marks egress;
+  std::vector<std::uint16_t> cpus;  ///< that its flows are spread over; empty: they stay where they come
 };
 
 /// Rates in bit/s; 0: not stated.
@@ -115,6 +117,9 @@ struct Policy {
   Digest digest{};  ///< SHA-256 of the document without white space, keys sorted
 
   [[nodiscard]] bool needs_xsk() const;
+
+  /// Whether a class is spread over CPUs.
+  [[nodiscard]] bool steers() const;
 
   /// What holds for `cls`: what `tenant` states, else what the policy states, else nothing. No tenant:
   /// nullptr.

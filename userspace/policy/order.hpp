@@ -13,6 +13,7 @@
 
 #include "abi/lane.h"
 #include "abi/policy.h"
+#include "abi/steer.h"
 
 namespace agentnic::policy {
 
@@ -20,7 +21,7 @@ template <typename T>
 concept AbiValue =
     std::same_as<T, anic_prefix> || std::same_as<T, anic_port> || std::same_as<T, anic_owned_port> ||
     std::same_as<T, anic_sender> || std::same_as<T, anic_service> || std::same_as<T, anic_tenant> ||
-    std::same_as<T, anic_policy> || std::same_as<T, anic_lane>;
+    std::same_as<T, anic_policy> || std::same_as<T, anic_lane> || std::same_as<T, anic_spread>;
 
 }  // namespace agentnic::policy
 

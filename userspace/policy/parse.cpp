@@ -13,6 +13,7 @@
 
 #include "abi/flow.h"
 #include "abi/lane.h"
+#include "abi/steer.h"
 #include "base/file.hpp"
 #include "policy/json_reader.hpp"
 #include "policy/prefix.hpp"
@@ -69,13 +70,27 @@ Marks read_marks(const Json& json, const Pointer& at) {
           .dscp = read("dscp", ANIC_DSCPS - 1)};
 }
 
+std::vector<std::uint16_t> read_cpus(const ObjectReader& object) {
+  std::vector<std::uint16_t> cpus;
+  object.each("cpus", [&](const Json& value, const Pointer& place) {
+    const auto cpu = static_cast<std::uint16_t>(integer_at(value, place, 0, ANIC_STEER_CPUS_MAX - 1));
+    if (std::ranges::find(cpus, cpu) != cpus.end())
+      throw Fault{place.to_string(), fmt::format("CPU {} stands twice", cpu), ""};
+    if (cpus.size() == ANIC_STEER_BUCKETS)
+      throw Fault{place.to_string(), fmt::format("more than {} cpus", ANIC_STEER_BUCKETS), ""};
+    cpus.push_back(cpu);
+  });
+  return cpus;
+}
+
 StatedTerms read_terms(const Json& json, const Pointer& at) {
-  constexpr Words<4> kKeys = {"slo", "floor", "weight", "egress"};
+  constexpr Words<5> kKeys = {"slo", "floor", "weight", "egress", "cpus"};
   const ObjectReader object(json, at, kKeys);
   StatedTerms terms;
   if (object.has("slo")) terms.slo_ns = parsed_at(object.need("slo"), object.at("slo"), parse_duration);
   if (object.has("floor")) terms.floor_percent = static_cast<std::uint16_t>(object.integer("floor", 0, 100));
   if (object.has("weight")) terms.weight = read_weight(object, "weight");
+  if (object.has("cpus")) terms.cpus = read_cpus(object);
   if (object.has("egress")) terms.egress = read_marks(object.need("egress"), object.at("egress"));
   return terms;
 }

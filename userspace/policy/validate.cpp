@@ -249,6 +249,25 @@ void check_services(const Policy& policy) {
   }
 }
 
+/// What AF_XDP sockets receive stays on the queue that it came on.
+void check_cpus(const Policy& policy) {
+  for (std::size_t i = 0; i < policy.services.size(); ++i) {
+    const Service& service = policy.services[i];
+    if (service.path != ANIC_PATH_XSK) continue;
+    const auto refuse = [&](const StatedTerms& terms, const std::string& at) {
+      if (!terms.cpus || terms.cpus->empty()) return;
+      throw Fault{fmt::format("{}/classes/{}/cpus", at, class_name(service.cls)),
+                  fmt::format("the class has the xsk service {} of /services/{}", service.name, i),
+                  "an AF_XDP socket takes packets of its own queue alone: give the service another class"};
+    };
+    refuse(policy.classes[service.cls], "");
+    for (std::size_t j = 0; j < policy.tenants.size(); ++j) {
+      if (service.tenant.empty() || service.tenant == policy.tenants[j].name)
+        refuse(policy.tenants[j].classes[service.cls], fmt::format("/tenants/{}", j));
+    }
+  }
+}
+
 void check_dscp(const Policy& policy) {
   Claims<std::uint8_t> values;
   for (std::size_t i = 0; i < policy.dscp.size(); ++i) {
@@ -262,6 +281,7 @@ void check_dscp(const Policy& policy) {
 void validate(const Policy& policy) {
   check_tenants(policy);
   check_services(policy);
+  check_cpus(policy);
   check_dscp(policy);
 }
 

@@ -16,7 +16,7 @@ namespace {
 constexpr std::array<const char*, ANIC_REASON__MAX> kReasonNames = {
     "none",          "pass_control",   "pass_service", "pass_default", "pass_unparsed",
     "pass_fragment", "pass_no_socket", "pass_no_xdp",  "redirect_xsk", "pass_dscp",
-    "pass_roce",     "pass_too_long",  "pass_lane",    "drop_quota"};
+    "pass_roce",     "pass_too_long",  "pass_lane",    "drop_quota",   "redirect_cpu"};
 
 constexpr std::array<const char*, ANIC_DIRECTION__MAX> kDirectionNames = {"in", "out"};
 constexpr std::array kDirections = {ANIC_DIRECTION_IN, ANIC_DIRECTION_OUT};
@@ -124,6 +124,43 @@ std::string rate_table(const std::string& title, const kern::Stats& stats, anic_
   return fmt::format("  {:<32}{:>16}{:>18}{:>14}\n", title, "Mbit/s", "wanted Mbit/s", "dropped") + text;
 }
 
+/// Packets that are under way to a CPU.
+std::uint64_t waiting(const anic_cpu& cpu) {
+  const std::uint64_t done = cpu.arrived + cpu.lost;
+  return cpu.sent > done ? cpu.sent - done : 0;
+}
+
+/// The CPUs that packets were redirected to.
+std::string cpu_table(const kern::Stats& stats) {
+  std::string text;
+  for (std::size_t number = 0; number < stats.cpus.size(); ++number) {
+    const anic_cpu& cpu = stats.cpus[number];
+    if (cpu.sent == 0) continue;
+    text += fmt::format("  {:<32}{:>16}{:>18}{:>14}{:>14}{:>16}{:>14}\n", number, cpu.sent, cpu.arrived,
+                        waiting(cpu), cpu.lost, cpu.moved, cpu.moved_early);
+  }
+  if (text.empty()) return text;
+  return fmt::format("  {:<32}{:>16}{:>18}{:>14}{:>14}{:>16}{:>14}\n", "CPU", "sent", "arrived", "waiting",
+                     "lost", "buckets moved", "moved early") +
+         text;
+}
+
+Json cpus_json(const kern::Stats& stats) {
+  Json cpus = Json::array();
+  for (std::size_t number = 0; number < stats.cpus.size(); ++number) {
+    const anic_cpu& cpu = stats.cpus[number];
+    if (cpu.sent == 0) continue;
+    cpus.push_back({{"cpu", number},
+                    {"sent_packets", cpu.sent},
+                    {"arrived_packets", cpu.arrived},
+                    {"waiting_packets", waiting(cpu)},
+                    {"lost_packets", cpu.lost},
+                    {"buckets_moved", cpu.moved},
+                    {"buckets_moved_early", cpu.moved_early}});
+  }
+  return cpus;
+}
+
 Json counts(const anic_count& count) { return {{"packets", count.packets}, {"bytes", count.bytes}}; }
 
 Json rows_json(const std::vector<Row>& rows, const kern::Stats& stats) {
@@ -191,7 +228,8 @@ Json to_json(const kern::InstanceStatus& status, const kern::Stats& stats) {
                {"netns", status.netns ? status.netns->name() : ""},
                {"generation", stats.generation},
                {"control_alarms",
-                {{"seconds", stats.control.alarms}, {"last_monotonic_s", stats.control.last_alarm_s}}}};
+                {{"seconds", stats.control.alarms}, {"last_monotonic_s", stats.control.last_alarm_s}}},
+               {"cpus", cpus_json(stats)}};
   for (const anic_direction direction : kDirections) {
     json[kDirectionNames[direction]] = {{"by_reason", rows_json(reason_rows(direction), stats)},
                                         {"by_class", rows_json(class_rows(direction), stats)},
@@ -216,6 +254,7 @@ std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats
     text += rate_table("rate" + suffix, stats, direction);
     text += table("service" + suffix, service_rows(stats, direction), stats, before, seconds);
   }
+  text += cpu_table(stats);
   return text;
 }
 

@@ -3,6 +3,7 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <array>
 #include <ctime>
@@ -42,6 +43,10 @@ std::string tenant_name(const policy::Tables& tables, std::uint32_t id) {
   return id == 0 ? "(none)" : tables.tenants[id].name;
 }
 
+const anic_spread& spread_of(const policy::Tables& tables, std::uint32_t tenant, std::uint8_t cls) {
+  return tables.spread[ANIC_LANE(tenant, cls)];
+}
+
 /// Calls `each` with tenant, class and lane of the policy's profile, for lanes that are in use.
 template <typename Each>
 void for_lanes(const policy::Tables& tables, Each&& each) {
@@ -65,6 +70,11 @@ std::string marks_text(const anic_lane& lane) {
   add("queue", lane.queue);
   add("dscp", lane.dscp);
   return text;
+}
+
+std::string cpus_text(const anic_spread& spread) {
+  const std::vector<unsigned> cpus = policy::cpus_of(spread);
+  return cpus.empty() ? "" : fmt::format("  cpus {}", fmt::join(cpus, " "));
 }
 
 std::string rate_or(std::uint64_t bps, const char* otherwise) {
@@ -125,6 +135,7 @@ Json to_json(const policy::Tables& tables) {
                      {"egress_priority", mark(lane.priority)},
                      {"egress_queue", mark(lane.queue)},
                      {"egress_dscp", mark(lane.dscp)},
+                     {"cpus", policy::cpus_of(spread_of(tables, tenant, cls))},
                      {"path", policy::path_name(lane.path)}});
   });
   Json control = Json::array();
@@ -167,11 +178,11 @@ std::string to_text(const policy::Tables& tables) {
   });
   for_lanes(tables, [&](std::uint32_t tenant, std::uint8_t cls, const anic_lane& lane) {
     text += fmt::format(
-        "  lane     {:<30} weight {:>4}  rate {:>8}  ceiling {:>8}  floor {:>3} %  slo {:>6}  path {}{}\n",
+        "  lane     {:<30} weight {:>4}  rate {:>8}  ceiling {:>8}  floor {:>3} %  slo {:>6}  path {}{}{}\n",
         fmt::format("{}/{}", tenant_name(tables, tenant), policy::class_name(cls)), lane.weight,
         rate_or(lane.rate_bps, "-"), rate_or(lane.ceiling_bps, "-"), lane.floor_percent,
         lane.slo_ns == 0 ? "-" : policy::duration_text(lane.slo_ns), policy::path_name(lane.path),
-        marks_text(lane));
+        marks_text(lane), cpus_text(spread_of(tables, tenant, cls)));
   });
   return text;
 }
