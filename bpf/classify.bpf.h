@@ -215,7 +215,8 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	struct xdp_md *xdp = ctx;
 	const void *data = at == ANIC_AT_XDP ? (void *)(long)xdp->data : (void *)(long)skb->data;
 	const void *end = at == ANIC_AT_XDP ? (void *)(long)xdp->data_end : (void *)(long)skb->data_end;
-	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), fragment = ANIC_FRAGMENT_NONE, verdict = 0, bucket = 0;
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), fragment = ANIC_FRAGMENT_NONE, verdict = 0,
+	      bucket = 0;
 	const struct anic_state *state = bpf_map_lookup_elem(&anic_state, &zero);
 	struct anic_counters *counters = bpf_map_lookup_elem(&anic_counters, &cpu);
 	const struct anic_lane *lane;

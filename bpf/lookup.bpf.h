@@ -115,8 +115,8 @@ static __always_inline __u32 anic_match(const struct anic_key *key, __u32 uses, 
 		row = bpf_map_lookup_elem(&anic_services, &index);
 		if (row && row->cls)
 			return ANIC_VERDICT(service, ANIC_LANE(tenant, row->cls),
-					    row->path == ANIC_PATH_XSK && in ? ANIC_REASON_REDIRECT_XSK :
-									       ANIC_REASON_PASS_SERVICE);
+					    row->path == ANIC_PATH_XSK && in ? ANIC_REASON_REDIRECT_XSK
+									     : ANIC_REASON_PASS_SERVICE);
 	}
 	policy = bpf_map_lookup_elem(&anic_policies, &slot);
 	if (policy && !later && dscp < ANIC_DSCPS && policy->dscp[dscp])

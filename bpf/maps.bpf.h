@@ -190,8 +190,8 @@ struct {
 	__type(value, __u32);
 } anic_xsks SEC(".maps") __weak;
 
-/* The queue of each CPU that lanes are spread over. An empty slot means that the packet stays where it is. The
- * loader sets their number to that of possible CPUs, as in the next two. */
+/* The queue of each CPU that lanes are spread over. An empty slot means that the packet stays where it is.
+ * The loader sets their number to that of possible CPUs, as in the next two. */
 struct {
 	__uint(type, BPF_MAP_TYPE_CPUMAP);
 	__uint(max_entries, 1);

@@ -74,8 +74,7 @@ ANIC_ASSERT(sizeof(struct anic_pkt) == 72);
  * ANIC_REASON_REDIRECT_XSK. What else a packet meets (its length, an empty AF_XDP slot, the lane's path) is
  * decided for each.
  */
-#define ANIC_VERDICT(service, lane, reason)                                                                  \
-	((__u32)(service) | (__u32)(lane) << 14 | (__u32)(reason) << 23)
+#define ANIC_VERDICT(service, lane, reason) ((__u32)(service) | (__u32)(lane) << 14 | (__u32)(reason) << 23)
 #define ANIC_VERDICT_SPREAD (1U << 27)
 #define ANIC_VERDICT_SERVICE(v) ((v) & 0x3fffU)
 #define ANIC_VERDICT_LANE(v) ((v) >> 14 & 0x1ffU)

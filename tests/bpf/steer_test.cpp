@@ -146,7 +146,8 @@ TEST_CASE("steer: flows are spread evenly, and each keeps its CPU") {
   const auto on_other = std::ranges::count(first, 2U);
   CHECK(on_other > kFlows / 4);
   CHECK(on_other < kFlows * 3 / 4);
-  for (std::uint16_t flow = 0; flow < kFlows; flow += 37) CHECK(steered.pass(request(30000 + flow)) == first[flow]);
+  for (std::uint16_t flow = 0; flow < kFlows; flow += 37)
+    CHECK(steered.pass(request(30000 + flow)) == first[flow]);
 }
 
 TEST_CASE("steer: a bucket moves when its packets have arrived, not before") {

@@ -257,7 +257,8 @@ std::string policy_text(const policy::Policy& policy) {
   const auto cpus = [&](const std::string& whose, const policy::ByClass<policy::StatedTerms>& classes) {
     for (const anic_class cls : policy::kClasses) {
       if (classes[cls].cpus)
-        text += fmt::format(" {} {}: cpus {}\n", whose, policy::class_name(cls), fmt::join(*classes[cls].cpus, " "));
+        text += fmt::format(" {} {}: cpus {}\n", whose, policy::class_name(cls),
+                            fmt::join(*classes[cls].cpus, " "));
     }
   };
   cpus("all", policy.classes);

@@ -104,6 +104,34 @@ TEST_CASE("compile: the first policy keeps its meaning") {
   CHECK(lane(tables, ANIC_PROFILE_POLICY, 1, ANIC_CLASS_RPC) == anic_lane{});
 }
 
+TEST_CASE("compile: a class's buckets are given to its CPUs in turn, and a tenant's own CPUs go before") {
+  const auto tables = tables_of(R"({"version": 1, "name": "p", "services": [],
+    "classes": {"rpc": {"cpus": [3, 0, 7]}},
+    "tenants": [{"name": "a", "marks": [1]}, {"name": "b", "marks": [2], "classes": {"rpc": {"cpus": []}}}]})");
+  REQUIRE(tables.spread.size() == ANIC_LANES_MAX);
+  const anic_spread& of_nobody = tables.spread[ANIC_LANE(0, ANIC_CLASS_RPC)];
+  CHECK(policy::cpus_of(of_nobody) == std::vector<unsigned>{3, 0, 7});
+  CHECK(of_nobody.cpu[126] == 4);
+  CHECK(of_nobody.cpu[127] == 1);
+  CHECK(tables.spread[ANIC_LANE(1, ANIC_CLASS_RPC)] == of_nobody);
+  CHECK(tables.spread[ANIC_LANE(2, ANIC_CLASS_RPC)] == anic_spread{});
+  CHECK(tables.spread[ANIC_LANE(1, ANIC_CLASS_BULK)] == anic_spread{});
+  CHECK(tables.policy.uses == (ANIC_USES_CPUS | ANIC_USES_MARKS));
+}
+
+TEST_CASE("difference: CPUs of a lane, and the same in other buckets") {
+  const auto spread_over = [](const std::string& cpus) {
+    return tables_of(R"({"version": 1, "name": "p", "services": [], "classes": {"rpc": {"cpus": [)" + cpus +
+                     "]}}}");
+  };
+  CHECK(policy::difference(spread_over("1"), spread_over("2, 3")) == Lines{"lane (none)/rpc: cpus 1 -> 2 3"});
+  CHECK(policy::difference(spread_over("1"), spread_over("")) == Lines{"lane (none)/rpc: cpus 1 -> none"});
+  auto moved = spread_over("1, 2");
+  moved.spread[ANIC_LANE(0, ANIC_CLASS_RPC)].cpu[127] = 2;
+  CHECK(policy::difference(spread_over("1, 2"), moved) ==
+        Lines{"lane (none)/rpc: cpus 1 2 -> 1 2, in other buckets"});
+}
+
 TEST_CASE("compile: who owns what is by tenant id") {
   const auto tables = tables_of(kFull);
   CHECK(std::string(tables.tenants[1].name) == "acme");

@@ -112,6 +112,8 @@ TEST_CASE("policy: every key of the language is read") {
   CHECK(policy->classes[ANIC_CLASS_RPC].egress.queue == 254);
   CHECK(policy->classes[ANIC_CLASS_RPC].egress.dscp == 0);
   CHECK_FALSE(policy->classes[ANIC_CLASS_BULK].egress.dscp);
+  CHECK(policy->classes[ANIC_CLASS_BULK].cpus == std::vector<std::uint16_t>{2, 3});
+  CHECK(policy->steers());
   CHECK_FALSE(policy->classes[ANIC_CLASS_BULK].slo_ns);
   REQUIRE(policy->tenants.size() == 2);
   const policy::Tenant& acme = policy->tenants[0];
@@ -143,15 +145,19 @@ TEST_CASE("policy: every key of the language is read") {
 
 TEST_CASE("policy: a tenant's classes go over the policy's key by key") {
   policy::Policy policy;
-  policy.classes[ANIC_CLASS_RPC] = {.slo_ns = 500, .floor_percent = 40, .weight = {}, .egress = {}};
+  policy.classes[ANIC_CLASS_RPC] = {
+      .slo_ns = 500, .floor_percent = 40, .weight = {}, .egress = {}, .cpus = {{4, 5}}};
   policy::Tenant tenant;
-  tenant.classes[ANIC_CLASS_RPC] = {.slo_ns = {}, .floor_percent = 0, .weight = 7, .egress = {}};
+  tenant.classes[ANIC_CLASS_RPC] = {
+      .slo_ns = {}, .floor_percent = 0, .weight = 7, .egress = {}, .cpus = {{}}};
   const policy::Terms own = policy.terms(&tenant, ANIC_CLASS_RPC);
   CHECK(own.slo_ns == 500);
   CHECK(own.floor_percent == 0);
   CHECK(own.weight == 7);
+  CHECK(own.cpus.empty());
   const policy::Terms common = policy.terms(nullptr, ANIC_CLASS_RPC);
   CHECK(common.floor_percent == 40);
+  CHECK(common.cpus == std::vector<std::uint16_t>{4, 5});
   CHECK(common.weight == policy::kDefaultWeight);
 }
 

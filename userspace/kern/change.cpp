@@ -130,7 +130,8 @@ Result<UpdateReport> update_instance(const NetNs& netns, const std::string& ifna
     report.notes.emplace_back(
         "it is attached at TC, which cannot redirect to AF_XDP: its xsk services take path A");
   if (policy.steers() && status.meta.mode == ANIC_MODE_TC)
-    report.notes.emplace_back("it is attached at TC, which cannot redirect to CPUs: its cpus are not followed");
+    report.notes.emplace_back(
+        "it is attached at TC, which cannot redirect to CPUs: its cpus are not followed");
   if (report.already) return report;
   report.generation = status.in_force.generation + 1;
   if (dry_run) return report;

@@ -359,9 +359,8 @@ std::uint64_t memory_bytes(const policy::Tables& tables, unsigned cpus) {
                              ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane);
   return ANIC_SLOTS * slot + ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane) +
          ANIC_LANES_MAX * (sizeof(anic_spread) + sizeof(anic_steering)) +
-         std::uint64_t{cpus} * (sizeof(anic_cpu) + sizeof(void*)) +
-         ANIC_FLOW_SETS * sizeof(anic_flow_set) + std::uint64_t{cpus} * sizeof(anic_counters) +
-         ANIC_BUCKETS_MAX * sizeof(anic_bucket) +
+         std::uint64_t{cpus} * (sizeof(anic_cpu) + sizeof(void*)) + ANIC_FLOW_SETS * sizeof(anic_flow_set) +
+         std::uint64_t{cpus} * sizeof(anic_counters) + ANIC_BUCKETS_MAX * sizeof(anic_bucket) +
          ANIC_DIRECTION__MAX * (ANIC_CLAIMS_MAX * sizeof(anic_claim) + sizeof(anic_sharing)) +
          ANIC_LEVELS_MAX * sizeof(anic_level) + ANIC_QUEUES_MAX * sizeof(void*) + sizeof(anic_state) +
          sizeof(anic_control) + sizeof(anic_meta);

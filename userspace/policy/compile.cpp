@@ -125,7 +125,7 @@ std::uint64_t lane_ceiling(const Budget& budget, anic_class cls) {
 anic_spread spread_over(const std::vector<std::uint16_t>& cpus) {
   anic_spread spread{};
   if (cpus.empty()) return spread;
-  for (std::size_t bucket = 0; __u16& cpu : spread.cpu)
+  for (std::size_t bucket = 0; __u16 & cpu : spread.cpu)
     cpu = static_cast<__u16>(cpus[bucket++ % cpus.size()] + 1);
   return spread;
 }
