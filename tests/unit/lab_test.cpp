@@ -66,8 +66,8 @@ TEST_CASE("mode: auto wants XDP for an xsk service or for CPUs and TC for none, 
 
   policy::Policy steering;
   steering.classes[ANIC_CLASS_RPC].cpus = {1};
-  CHECK(kern::plan_modes(kern::ModeRequest::Auto, steering).modes == with.modes);
-  CHECK(kern::plan_modes(kern::ModeRequest::Tc, steering).why.find("cpus") != std::string::npos);
+  CHECK(kern::plan_modes(kern::ModeRequest::Auto, steering).modes ==
+        std::vector{ANIC_MODE_NATIVE, ANIC_MODE_TC});
 
   const auto without = kern::plan_modes(kern::ModeRequest::Auto, policy::Policy{});
   CHECK(without.modes.front() == ANIC_MODE_TC);

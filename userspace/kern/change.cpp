@@ -129,15 +129,18 @@ Result<UpdateReport> update_instance(const NetNs& netns, const std::string& ifna
   if (policy.needs_xsk() && status.meta.mode == ANIC_MODE_TC)
     report.notes.emplace_back(
         "it is attached at TC, which cannot redirect to AF_XDP: its xsk services take path A");
-  if (policy.steers() && status.meta.mode == ANIC_MODE_TC)
-    report.notes.emplace_back(
-        "it is attached at TC, which cannot redirect to CPUs: its cpus are not followed");
+  const auto mode = static_cast<anic_mode>(status.meta.mode);
+  const Interface interface = ANIC_TRY(netns.run([&] { return find_interface(status.ifname); }));
+  for (const std::string& note : steering_notes(tables.policy.uses, mode, interface.driver))
+    report.notes.push_back(note);
   if (report.already) return report;
   report.generation = status.in_force.generation + 1;
   if (dry_run) return report;
   const UniqueFd commit = ANIC_TRY(open_pin(status.dir, kCommitPin));
   const UniqueFd arrive = ANIC_TRY(open_pin(status.dir, kArrivePin));
-  ANIC_TRY(install(maps, {.commit_fd = commit.get(), .arrive_fd = arrive.get()}, std::move(tables)));
+  CommitPrograms programs{.commit_fd = commit.get()};
+  if (mode == ANIC_MODE_NATIVE) programs.arrive_fd = arrive.get();
+  ANIC_TRY(install(maps, programs, std::move(tables)));
   report.generation = ANIC_TRY(read_in_force(maps)).generation;
   return report;
 }

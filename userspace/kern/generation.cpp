@@ -331,7 +331,7 @@ Status install(const Maps& maps, const CommitPrograms& programs, policy::Tables 
   mark_fresh(tables.services, before.services);
   tables.policy.committed_at_ns = wall_ns();
   ANIC_TRY(fill_slot(maps, (in_force.generation + 1) % ANIC_SLOTS, tables));
-  ANIC_TRY(open_cpu_queues(maps, programs.arrive_fd, tables));
+  if (programs.arrive_fd >= 0) ANIC_TRY(open_cpu_queues(maps, programs.arrive_fd, tables));
 
   LIBBPF_OPTS(bpf_test_run_opts, options);
   options.ctx_in = &commit;

@@ -37,7 +37,7 @@ Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids
 /// What a commit needs beside the maps; borrowed.
 struct CommitPrograms {
   int commit_fd = -1;
-  int arrive_fd = -1;
+  int arrive_fd = -1;  ///< -1: no CPU gets a queue, and packets stay where they come
 };
 
 /// Fills the idle slot and puts it in force by running anic_commit. Only for who holds the lock of the pins.

@@ -176,15 +176,14 @@ ModePlan plan_modes(ModeRequest request, const policy::Policy& policy) {
       return {{ANIC_MODE_TC},
               policy.needs_xsk()
                   ? "asked for; its xsk services take path A, because TC cannot redirect to AF_XDP"
-              : policy.steers() ? "asked for; its cpus are not followed, because TC cannot redirect to them"
-                                : "asked for"};
+                  : "asked for"};
     case ModeRequest::Auto:
       break;
   }
   if (policy.needs_xsk())
     return {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "the policy has an xsk service, which needs XDP"};
   if (policy.steers())
-    return {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "the policy spreads flows over CPUs, which needs XDP"};
+    return {{ANIC_MODE_NATIVE, ANIC_MODE_TC}, "the policy spreads flows over CPUs, which needs native XDP"};
   return {{ANIC_MODE_TC, ANIC_MODE_NATIVE, ANIC_MODE_SKB},
           "no service needs XDP, and TC leaves TSO and GRO as they are"};
 }

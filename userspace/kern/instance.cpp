@@ -18,6 +18,7 @@
 #include "base/clock.hpp"
 #include "kern/clsact.hpp"
 #include "kern/maps.hpp"
+#include "kern/steering.hpp"
 #include "policy/compile.hpp"
 
 namespace agentnic::kern {
@@ -355,7 +356,12 @@ Result<AttachReport> attach_programs(const Object& object, const Interface& inte
   meta.hook = static_cast<__u8>(report.hook);
   meta.mode = static_cast<__u8>(report.mode);
   ANIC_TRY(maps.write(kMetaPin, 0, meta));
+  if (report.mode == ANIC_MODE_NATIVE)
+    ANIC_TRY(open_cpu_queues(maps, object.commit().arrive_fd, ANIC_TRY(read_tables(maps))));
   ANIC_TRY(pin_link(in, dir, kLinkPin));
+  const std::uint32_t uses = ANIC_TRY(read_in_force(maps)).policy.uses;
+  for (const std::string& note : steering_notes(uses, report.mode, interface.driver))
+    report.notes.push_back(note);
   return report;
 }
 
@@ -367,7 +373,7 @@ Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interfac
   ANIC_TRY(choose_egress(netns, interface.ifindex, tables));
   const Object object = ANIC_TRY(Object::load());
   const Maps maps = ANIC_TRY(object.maps());
-  ANIC_TRY(install(maps, object.commit(), std::move(tables)));
+  ANIC_TRY(install(maps, {.commit_fd = object.commit().commit_fd}, std::move(tables)));
   ANIC_TRY(object.start());
   ANIC_TRY(maps.write(kMetaPin, 0, make_meta(netns, interface)));
   ANIC_TRY(make_pin_dir(dir));
@@ -375,24 +381,6 @@ Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interfac
   for (const std::string& warning : ANIC_TRY(netns.run([&] { return warnings(interface, plan); })))
     options.warn(warning);
   return netns.run([&] { return attach_programs(object, interface, plan, dir, options); });
-}
-
-/// What is not steered although the policy spreads it.
-void look_at_steering(InstanceStatus& status) {
-  const std::uint32_t uses = status.in_force.policy.uses;
-  if ((uses & ANIC_USES_CPUS) == 0) return;
-  if (status.meta.mode == ANIC_MODE_TC) {
-    status.notes.emplace_back("cpus are not followed: it is attached at TC, which cannot redirect to them");
-    return;
-  }
-  if ((uses & ANIC_USES_CPUS_TCP) == 0)
-    status.notes.emplace_back("TCP stays on the CPU that it comes to: cpumap of this kernel does no GRO");
-  const auto interface = status.netns->run([&] { return find_interface(status.ifname); });
-  if (interface && interface->driver == "veth") {
-    status.notes.emplace_back(
-        "what is steered has lost word of its checksum: senders on this veth must complete theirs, by "
-        "ethtool -K PEER tx off");
-  }
 }
 
 }  // namespace
@@ -478,7 +466,9 @@ Result<bool> detach_instance(const PinDir& dir) {
 
 void look_at_limits(InstanceStatus& status) {
   if (status.health != Health::Attached || !status.netns) return;
-  look_at_steering(status);
+  const auto interface = status.netns->run([&] { return find_interface(status.ifname); });
+  status.notes = steering_notes(status.in_force.policy.uses, static_cast<anic_mode>(status.meta.mode),
+                                interface ? interface->driver : "");
   const auto root = status.netns->run([&] { return root_qdisc(status.ifindex); });
   if (root) status.root_qdisc = root->kind;
   const anic_policy& policy = status.in_force.policy;

@@ -68,6 +68,24 @@ bool cpumap_does_gro() {
   return false;
 }
 
+std::vector<std::string> steering_notes(std::uint32_t uses, anic_mode mode, const std::string& driver) {
+  if ((uses & ANIC_USES_CPUS) == 0) return {};
+  if (mode == ANIC_MODE_SKB) {
+    return {
+        "cpus are not followed in mode skb: kernels were seen to lose what generic XDP redirects to a CPU"};
+  }
+  if (mode == ANIC_MODE_TC) return {"cpus are not followed in mode tc, which cannot redirect to a CPU"};
+  std::vector<std::string> notes;
+  if ((uses & ANIC_USES_CPUS_TCP) == 0)
+    notes.emplace_back("TCP stays on the CPU that it comes to: cpumap of this kernel does no GRO");
+  if (driver == "veth") {
+    notes.emplace_back(
+        "what is steered has lost word of its checksum: senders on this veth must complete theirs, by "
+        "ethtool -K PEER tx off");
+  }
+  return notes;
+}
+
 Status fit_steering(policy::Tables& tables) {
   if ((tables.policy.uses & ANIC_USES_CPUS) == 0) return {};
   const std::string list = ANIC_TRY(read_file(kOnline, 4096));

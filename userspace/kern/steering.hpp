@@ -3,6 +3,11 @@
 
 /// CPUs that lanes are spread over: whether this machine has them, and their queues in the cpumap.
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "abi/types.h"
 #include "base/result.hpp"
 #include "kern/maps.hpp"
 #include "policy/compile.hpp"
@@ -11,6 +16,10 @@ namespace agentnic::kern {
 
 /// Whether cpumap of this kernel aggregates TCP as the driver's own receive path does (Linux 6.15).
 bool cpumap_does_gro();
+
+/// What the user of a policy with these anic_uses should know of steering: what of it is not done, and what
+/// it needs. `driver`: of the interface.
+std::vector<std::string> steering_notes(std::uint32_t uses, anic_mode mode, const std::string& driver);
 
 /// Says in the tables whether TCP is steered too. Unsupported where a lane is spread over a CPU that is not
 /// online.
