@@ -84,7 +84,7 @@ lands() {
     equal "$cpus" "[0,1]" "CPUs, both"
 }
 
-test_case "steer: flows move from CPU to CPU under load without a loss, and in order" moves smoke
+test_case "steer: flows move from CPU to CPU under load without a loss, and in order" moves
 moves() {
     needs_two_cpus
     whole_checksums
