@@ -35,6 +35,7 @@ struct anic_decision {
 	__u32 xsk;     /* 1: it may take path B; the hook decides whether it can */
 	__u32 cpu;     /* plus 1: it goes to this CPU; 0: it stays */
 	__u32 drop;    /* 1: it ends here */
+	__u64 state_word; /* of anic_state, as the packet met it */
 	__u64 packets;
 	__u64 bytes;
 	__u64 departs_ns; /* at egress: not before this; 0: at once */
@@ -228,6 +229,7 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 	if (!state || !counters)
 		return 0;
 	state_word = ANIC_READ_ONCE(state->word); /* read once: a packet meets one policy */
+	d->state_word = state_word;
 	d->packets = at != ANIC_AT_XDP && skb->gso_segs ? skb->gso_segs : 1;
 	d->bytes = at == ANIC_AT_XDP ? (__u64)(end - data) : skb->len;
 	pkt.key = (struct anic_key){};

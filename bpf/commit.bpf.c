@@ -5,7 +5,7 @@
  * slot's, which nobody else may write, and changes the one word that every packet reads once. Userspace sees
  * to it that no packet of an older generation is still under way, and that two do not commit at once.
  */
-#include "share.bpf.h"
+#include "turn.bpf.h"
 
 #include <linux/errno.h>
 
@@ -61,8 +61,10 @@ static int anic_clear_lane(__u32 id, void *context)
 	const struct anic_tenant *tenant = bpf_map_lookup_elem(&anic_tenants, &index);
 
 	clearing->id = id;
-	if (tenant && tenant->fresh)
+	if (tenant && tenant->fresh) {
 		bpf_loop(ANIC_CPUS_MAX, anic_clear_lane_on, clearing, 0);
+		anic_turn_clear(id);
+	}
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 #include "abi/share.h"
 #include "abi/stats.h"
 #include "abi/steer.h"
+#include "abi/turn.h"
 
 #define ANIC_READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
 
@@ -172,6 +173,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct anic_sharing);
 } anic_sharing SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_LANES_MAX);
+	__type(key, __u32);
+	__type(value, struct anic_turn_lane);
+} anic_turns SEC(".maps") __weak;
 
 /* --- the packet path's own --- */
 

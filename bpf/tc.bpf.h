@@ -3,7 +3,7 @@
 #ifndef ANIC_TC_BPF_H
 #define ANIC_TC_BPF_H
 
-#include "classify.bpf.h"
+#include "turn.bpf.h"
 
 #include <linux/pkt_cls.h>
 
@@ -69,6 +69,8 @@ static __always_inline int anic_run_tc(struct __sk_buff *skb, enum anic_at at, s
 	else if (d->departs_ns >
 		 skb->tstamp) /* fq keeps it until then; a time that TCP has set may be later */
 		bpf_skb_set_tstamp(skb, d->departs_ns, BPF_SKB_TSTAMP_DELIVERY_MONO);
+	if (!d->drop)
+		anic_turn(skb, d, at);
 	return anic_finish(verdict, d, at, queue);
 }
 

@@ -3,7 +3,7 @@
  * Not at any hook: what runs by itself, every ANIC_SHARE_NS, for as long as the maps are pinned, with all of
  * userspace dead. anic_start sets it going, and again with the programs of an upgrade.
  */
-#include "steer.bpf.h"
+#include "turn.bpf.h"
 
 #include <linux/errno.h>
 
@@ -29,6 +29,7 @@ static int anic_tick(void *map, __u32 *key, struct anic_ticker *ticker)
 	if (state && (__u32)state->word) {
 		anic_share_out(ANIC_DIRECTION_IN, (__u32)state->word, now_ns);
 		anic_share_out(ANIC_DIRECTION_OUT, (__u32)state->word, now_ns);
+		anic_turn_tick((__u32)state->word, now_ns);
 		if (state->word >> 32 & ANIC_USES_CPUS)
 			anic_settle_cpus();
 	}

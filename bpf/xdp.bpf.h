@@ -3,7 +3,7 @@
 #ifndef ANIC_XDP_BPF_H
 #define ANIC_XDP_BPF_H
 
-#include "classify.bpf.h"
+#include "turn.bpf.h"
 
 static __always_inline int anic_run_xdp(struct xdp_md *ctx, struct anic_decision *d)
 {
@@ -21,6 +21,8 @@ static __always_inline int anic_run_xdp(struct xdp_md *ctx, struct anic_decision
 		verdict = bpf_redirect_map(&anic_xsks, ctx->rx_queue_index, XDP_PASS);
 		d->reason = verdict == XDP_REDIRECT ? ANIC_REASON_REDIRECT_XSK : ANIC_REASON_PASS_NO_SOCKET;
 	}
+	if (!d->drop && d->reason != ANIC_REASON_REDIRECT_XSK)
+		anic_turn(ctx, d, ANIC_AT_XDP);
 	return anic_finish(verdict, d, ANIC_AT_XDP, ctx->rx_queue_index);
 }
 

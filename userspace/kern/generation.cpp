@@ -22,6 +22,7 @@
 #include "abi/meta.h"
 #include "abi/share.h"
 #include "abi/stats.h"
+#include "abi/turn.h"
 #include "base/clock.hpp"
 #include "kern/steering.hpp"
 
@@ -362,8 +363,8 @@ std::uint64_t memory_bytes(const policy::Tables& tables, unsigned cpus) {
          std::uint64_t{cpus} * (sizeof(anic_cpu) + sizeof(void*)) + ANIC_FLOW_SETS * sizeof(anic_flow_set) +
          std::uint64_t{cpus} * sizeof(anic_counters) + ANIC_BUCKETS_MAX * sizeof(anic_bucket) +
          ANIC_DIRECTION__MAX * (ANIC_CLAIMS_MAX * sizeof(anic_claim) + sizeof(anic_sharing)) +
-         ANIC_LEVELS_MAX * sizeof(anic_level) + ANIC_QUEUES_MAX * sizeof(void*) + sizeof(anic_state) +
-         sizeof(anic_control) + sizeof(anic_meta);
+         ANIC_LEVELS_MAX * sizeof(anic_level) + ANIC_LANES_MAX * sizeof(anic_turn_lane) +
+         ANIC_QUEUES_MAX * sizeof(void*) + sizeof(anic_state) + sizeof(anic_control) + sizeof(anic_meta);
 }
 
 }  // namespace agentnic::kern

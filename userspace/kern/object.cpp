@@ -44,7 +44,7 @@ Status seal(const Maps& maps) {
   state.hash_factor |= 1;
   ANIC_TRY(maps.write("anic_state", 0, state));
   for (const char* name : {"anic_state", "anic_lanes", "anic_buckets", "anic_claims", "anic_levels",
-                           "anic_sharing", "anic_steering"}) {
+                           "anic_sharing", "anic_steering", "anic_turns"}) {
     if (bpf_map_freeze(maps.fd(name)) != 0) return fail_errno(errno, fmt::format("freeze map {}", name));
   }
   return {};
