@@ -18,6 +18,7 @@
 #include "abi/share.h"
 #include "abi/stats.h"
 #include "abi/steer.h"
+#include "abi/turn.h"
 
 namespace {
 
@@ -82,6 +83,17 @@ const std::map<std::string, Layout> kOurs = {
      {sizeof(anic_level),
       {MEMBER(anic_level, left_bps), MEMBER(anic_level, weight), MEMBER(anic_level, per_weight),
        MEMBER(anic_level, settled)}}},
+    {"anic_turn_slot",
+     {sizeof(anic_turn_slot),
+      {MEMBER(anic_turn_slot, flow), MEMBER(anic_turn_slot, asked_ns), MEMBER(anic_turn_slot, end),
+       MEMBER(anic_turn_slot, ack), MEMBER(anic_turn_slot, state), MEMBER(anic_turn_slot, _pad)}}},
+    {"anic_turn_lane",
+     {sizeof(anic_turn_lane),
+      {MEMBER(anic_turn_lane, wanted), MEMBER(anic_turn_lane, outstanding), MEMBER(anic_turn_lane, _pad),
+       MEMBER(anic_turn_lane, slots), MEMBER(anic_turn_lane, samples), MEMBER(anic_turn_lane, over_slo),
+       MEMBER(anic_turn_lane, misses), MEMBER(anic_turn_lane, ambiguous), MEMBER(anic_turn_lane, srtt_us_sum),
+       MEMBER(anic_turn_lane, srtt_count), MEMBER(anic_turn_lane, _pad_counts),
+       MEMBER(anic_turn_lane, histogram)}}},
     {"anic_sharing",
      {sizeof(anic_sharing),
       {MEMBER(anic_sharing, last_ns), MEMBER(anic_sharing, rounds), MEMBER(anic_sharing, busy)}}},
@@ -116,7 +128,7 @@ const std::map<std::string, Layout> kOurs = {
 };
 
 // Structs that live and die on the BPF stack, and never cross.
-const std::set<std::string> kKernelOnly = {"anic_pkt", "anic_ticker"};
+const std::set<std::string> kKernelOnly = {"anic_pkt", "anic_ticker", "anic_turn_packet"};
 
 // Inner maps: of their keys and values BTF knows the sizes, not the types.
 struct Sizes {

@@ -49,6 +49,17 @@ ByReason Stats::by_reason(anic_direction direction) const {
   return sums;
 }
 
+Histogram answers(const anic_turn_lane& turn) {
+  Histogram histogram;
+  std::uint64_t begin = 0;
+  for (std::uint32_t i = 0; i < ANIC_TURN_BUCKETS; ++i) {
+    const std::uint64_t end = ANIC_TURN_BUCKET_END_NS(i);
+    histogram.add(begin + (end - begin) / 2, turn.histogram[i]);
+    begin = end;
+  }
+  return histogram;
+}
+
 Result<Stats> read_stats(const InstanceStatus& status) {
   if (status.health == Health::OtherAbi || status.health == Health::Incomplete)
     return fail(Exit::Failed, fmt::format("read the counters of {}: {}", status.ifname, status.problem));
@@ -71,6 +82,14 @@ Result<Stats> read_stats(const InstanceStatus& status) {
   for (std::uint32_t cpu = 0; cpu < stats.cpus.size(); ++cpu)
     ANIC_TRY(maps.read("anic_cpus", cpu, stats.cpus[cpu]));
   stats.generation = ANIC_TRY(read_in_force(maps)).generation;
+  const std::uint32_t first = stats.generation % ANIC_SLOTS * ANIC_PROFILE__MAX * ANIC_LANES_MAX;
+  stats.turns.resize(ANIC_LANES_MAX);
+  for (std::uint32_t i = 0; i < ANIC_LANES_MAX; ++i) {
+    ANIC_TRY(maps.read("anic_turns", i, stats.turns[i]));
+    anic_lane lane{};
+    ANIC_TRY(maps.read("anic_lanes", first + i, lane));
+    stats.slo_ns.push_back(lane.slo_ns);
+  }
   const policy::Tables tables = ANIC_TRY(read_names(maps));
   stats.tenants = tables.tenants;
   stats.services = tables.services;

@@ -11,6 +11,8 @@
 #include "abi/share.h"
 #include "abi/stats.h"
 #include "abi/steer.h"
+#include "abi/turn.h"
+#include "base/histogram.hpp"
 #include "base/result.hpp"
 #include "kern/instance.hpp"
 
@@ -25,6 +27,8 @@ struct Stats {
   anic_control control{};
   std::vector<anic_bucket> buckets;    ///< by direction * ANIC_LANES_MAX + lane
   std::vector<anic_cpu> cpus;          ///< possible ones, that lanes can be spread over
+  std::vector<anic_turn_lane> turns;   ///< by lane
+  std::vector<std::uint64_t> slo_ns;   ///< by lane, in force; 0: none is stated
   std::uint32_t generation = 0;        ///< in force when they were read
   std::vector<anic_service> services;  ///< by id; an id without a name is not in use
   std::vector<anic_tenant> tenants;    ///< likewise
@@ -38,6 +42,10 @@ struct Stats {
   /// Summed over all lanes, those of tenants that are gone included.
   [[nodiscard]] ByReason by_reason(anic_direction direction) const;
 };
+
+/// What the kernel keeps of a lane's answers, in nanoseconds: each counts as the middle of its bucket.
+Histogram answers(const anic_turn_lane& turn);
+
 Result<Stats> read_stats(const InstanceStatus& status);
 
 }  // namespace agentnic::kern

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <optional>
 
 #include "cli/load/show.hpp"
 
@@ -161,6 +162,48 @@ Json cpus_json(const kern::Stats& stats) {
   return cpus;
 }
 
+/// Of a lane: requests that were looked at.
+std::uint64_t looked_at(const anic_turn_lane& turn) { return turn.samples + turn.ambiguous; }
+
+/// A percentile of what was answered, or nothing: see Histogram.
+std::string micros(const std::optional<std::uint64_t>& ns) {
+  constexpr double kMicro = 1e3;
+  return ns ? fmt::format("{:.1f}", static_cast<double>(*ns) / kMicro) : "-";
+}
+
+double percent(std::uint64_t part, std::uint64_t whole) {
+  return whole == 0 ? 0 : static_cast<double>(part) * 100 / static_cast<double>(whole);
+}
+
+/// TCP's own mean round trip, if it had any.
+std::optional<std::uint64_t> mean_srtt_us(const anic_turn_lane& turn) {
+  if (turn.srtt_count == 0) return std::nullopt;
+  return turn.srtt_us_sum / turn.srtt_count;
+}
+
+/// How long answers took in each lane that had requests.
+std::string turn_table(const kern::Stats& stats) {
+  std::string text;
+  for (std::uint32_t id = 0; id < ANIC_LANES_MAX; ++id) {
+    const std::string tenant = tenant_word(stats, id / ANIC_CLASS__MAX);
+    const anic_turn_lane& turn = stats.turns[id];
+    if (tenant.empty() || looked_at(turn) == 0) continue;
+    const Histogram answered = kern::answers(turn);
+    const auto srtt_us = mean_srtt_us(turn);
+    const std::string over = stats.slo_ns[id] == 0 ? "-"
+                                                   : fmt::format("{} ({:.1f} %)", turn.over_slo,
+                                                                 percent(turn.over_slo, turn.samples));
+    text += fmt::format("  {:<32}{:>16}{:>12}{:>12}{:>18}{:>10}{:>11}{:>10}\n",
+                        tenant + "/" + class_word(id % ANIC_CLASS__MAX), turn.samples,
+                        micros(answered.percentile(0.5)), micros(answered.percentile(0.99)), over,
+                        turn.misses, turn.ambiguous, srtt_us ? fmt::format("{}", *srtt_us) : "-");
+  }
+  if (text.empty()) return text;
+  return fmt::format("  {:<32}{:>16}{:>12}{:>12}{:>18}{:>10}{:>11}{:>10}\n", "turnaround", "samples",
+                     "p50 us", "p99 us", "over SLO", "missed", "ambiguous", "srtt us") +
+         text;
+}
+
 Json counts(const anic_count& count) { return {{"packets", count.packets}, {"bytes", count.bytes}}; }
 
 Json rows_json(const std::vector<Row>& rows, const kern::Stats& stats) {
@@ -208,6 +251,39 @@ Json tenants_json(const kern::Stats& stats, anic_direction direction) {
   return tenants;
 }
 
+template <typename Value>
+Json or_null(const std::optional<Value>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+Json turn_json(const anic_turn_lane& turn, std::uint64_t slo_ns) {
+  Json buckets = Json::array();
+  for (std::uint32_t i = 0; i < ANIC_TURN_BUCKETS; ++i) {
+    if (turn.histogram[i] != 0) buckets.push_back({ANIC_TURN_BUCKET_END_NS(i), turn.histogram[i]});
+  }
+  const Histogram answered = kern::answers(turn);
+  return {{"slo_ns", slo_ns == 0 ? Json(nullptr) : Json(slo_ns)},
+          {"samples", turn.samples},
+          {"over_slo", slo_ns == 0 ? Json(nullptr) : Json(turn.over_slo)},
+          {"missed", turn.misses},
+          {"ambiguous", turn.ambiguous},
+          {"p50_ns", or_null(answered.percentile(0.5))},
+          {"p99_ns", or_null(answered.percentile(0.99))},
+          {"srtt_mean_us", or_null(mean_srtt_us(turn))},
+          {"histogram_ns", buckets}};
+}
+
+/// Of each tenant the lanes that had requests.
+Json turns_json(const kern::Stats& stats) {
+  Json tenants = Json::object();
+  for (std::uint32_t id = 0; id < ANIC_LANES_MAX; ++id) {
+    const std::string tenant = tenant_word(stats, id / ANIC_CLASS__MAX);
+    if (tenant.empty() || looked_at(stats.turns[id]) == 0) continue;
+    tenants[tenant][class_word(id % ANIC_CLASS__MAX)] = turn_json(stats.turns[id], stats.slo_ns[id]);
+  }
+  return tenants;
+}
+
 Json queues_json(const kern::Stats& stats, anic_direction direction) {
   Json queues = Json::array();
   for (std::size_t queue = 0; queue < ANIC_QUEUES_MAX; ++queue) {
@@ -227,6 +303,7 @@ Json to_json(const kern::InstanceStatus& status, const kern::Stats& stats) {
   Json json = {{"interface", status.ifname},
                {"netns", status.netns ? status.netns->name() : ""},
                {"generation", stats.generation},
+               {"turnaround", turns_json(stats)},
                {"control_alarms",
                 {{"seconds", stats.control.alarms}, {"last_monotonic_s", stats.control.last_alarm_s}}},
                {"cpus", cpus_json(stats)}};
@@ -255,6 +332,7 @@ std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats
     text += table("service" + suffix, service_rows(stats, direction), stats, before, seconds);
   }
   text += cpu_table(stats);
+  text += turn_table(stats);
   return text;
 }
 
