@@ -3,13 +3,17 @@
 // Turnaround: requests and answers, step by step, on a clock of the test's own.
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 #include <netinet/in.h>
 
+#include <algorithm>
+#include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <numeric>
 #include <set>
 #include <string>
@@ -176,25 +180,38 @@ void check(const anic_turn_lane& turn, const Counts& expected) {
 }  // namespace
 
 TEST_CASE("turn: the time from a request to its answer, for servers and clients", "[smoke]") {
-  const Talk talk{.tcp = GENERATE(false, true),
-                  .is_ipv6 = GENERATE(false, true),
-                  .client = GENERATE(false, true),
-                  .in = GENERATE(Hook::Xdp, Hook::TcIn)};
   World world;
-  std::uint64_t samples = 0;
-  for (const std::uint64_t ns : {0UL, 63UL, 64UL, 1023UL, 1024UL, 2047UL, 2048UL, 123'456UL, 9'999'999UL,
-                                 34'000'000'000UL, 40'000'000'000UL}) {
-    INFO(ns);
+  std::array<Counts, 2> expected{};  // of servers, of clients
+  std::uint16_t other_port = 40000;
+  const auto one = [&](const Talk& talk, std::uint64_t ns) {
+    INFO(fmt::format("tcp {}, IPv6 {}, client {}, at TC {}: {} ns", talk.tcp, talk.is_ipv6, talk.client,
+                     talk.in == Hook::TcIn, ns));
     world.tick();
     const std::uint64_t before = that_took(world.lane(talk), ns);
     world.ask(talk);
     world.pass(ns);
     world.answer(talk);
-    check(
-        world.lane(talk),
-        {.samples = ++samples, .over_slo = !talk.client && ns > kSlo ? samples - 9 : 0, .answers = samples});
+    Counts& counts = expected.at(talk.client ? 1 : 0);
+    ++counts.samples;
+    ++counts.answers;
+    if (!talk.client && ns > kSlo) ++counts.over_slo;
+    check(world.lane(talk), counts);
     CHECK(that_took(world.lane(talk), ns) == before + 1);
+  };
+  for (const bool tcp : {false, true}) {
+    for (const bool is_ipv6 : {false, true}) {
+      for (const bool client : {false, true}) {
+        for (const Hook in : {Hook::Xdp, Hook::TcIn}) {
+          for (const std::uint64_t ns : {0UL, 1UL, 123'456UL, kSlo, kSlo + 1}) {
+            one({.tcp = tcp, .is_ipv6 = is_ipv6, .client = client, .in = in, .other_port = ++other_port}, ns);
+          }
+        }
+      }
+    }
   }
+  for (const std::uint64_t ns :
+       {63UL, 64UL, 1023UL, 1024UL, 2047UL, 2048UL, 34'000'000'000UL, 40'000'000'000UL})
+    one({}, ns);
 }
 
 TEST_CASE("turn: buckets are at most a sixteenth of their value wide, and leave no gap") {
@@ -274,49 +291,68 @@ TEST_CASE("turn: two requests before an answer are ambiguous, and their flow is 
 }
 
 TEST_CASE("turn: what begins no sample of TCP") {
-  const Talk talk{.tcp = true};
   World world;
-  SECTION("an acknowledgement, padded") { world.send(talk, true, {.seq = 1000, .ack = 5000}); }
-  SECTION("a request of which more is to come") {
-    world.send(talk, true, {.seq = 1000, .ack = 5000, .bytes = 1400, .flags = kAck});
+  const Talk talk{.tcp = true};
+  for (const auto& [what, segment] : std::vector<std::pair<const char*, Segment>>{
+           {"an acknowledgement, padded", {.seq = 1000, .ack = 5000}},
+           {"a request of which more is to come", {.seq = 1000, .ack = 5000, .bytes = 1400, .flags = kAck}},
+           {"SYN, with data", {.seq = 1000, .bytes = 100, .flags = kSyn | kPush}},
+           {"RST", {.seq = 1000, .bytes = 100, .flags = kRst | kPush}}}) {
+    INFO(what);
+    world.send(talk, true, segment);
+    check(world.lane(talk), {});
   }
-  SECTION("SYN, with data") { world.send(talk, true, {.seq = 1000, .bytes = 100, .flags = kSyn | kPush}); }
-  SECTION("RST") { world.send(talk, true, {.seq = 1000, .bytes = 100, .flags = kRst | kPush}); }
-  SECTION("an answer") { world.answer(talk); }
+  world.answer(talk);
   check(world.lane(talk), {});
 }
 
 TEST_CASE("turn: what neither ends a sample of TCP nor spoils it") {
-  const Talk talk{.tcp = true, .client = GENERATE(false, true)};
+  const bool client = GENERATE(false, true);
+  struct Case {
+    const char* what;
+    bool request;
+    Segment segment;
+  };
   World world;
-  world.ask(talk);
-  world.pass(kMs);
-  SECTION("the request again") { world.ask(talk); }
-  SECTION("a part of it again") { world.send(talk, true, {.seq = 1000, .ack = 5000, .bytes = 50}); }
-  SECTION("what came before it") { world.send(talk, true, {.seq = 900, .ack = 5000, .bytes = 100}); }
-  SECTION("an acknowledgement of it") { world.send(talk, false, {.seq = 5000, .ack = 1100}); }
-  SECTION("an answer before it, again") { world.send(talk, false, {.seq = 4900, .ack = 1000, .bytes = 100}); }
-  SECTION("RST") { world.send(talk, false, {.seq = 5000, .ack = 1100, .bytes = 9, .flags = kRst}); }
-  check(world.lane(talk), {.outstanding = 1});
-  world.answer(talk);
-  check(world.lane(talk), {.samples = 1, .answers = 1});
-  CHECK(that_took(world.lane(talk), kMs) == 1);
+  Talk talk{.tcp = true, .client = client};
+  std::uint64_t samples = 0;
+  for (const auto& [what, request, segment] :
+       std::vector<Case>{{"the request again", true, {.seq = 1000, .ack = 5000, .bytes = 100}},
+                         {"a part of it again", true, {.seq = 1000, .ack = 5000, .bytes = 50}},
+                         {"what came before it", true, {.seq = 900, .ack = 5000, .bytes = 100}},
+                         {"an acknowledgement of an answer before", true, {.seq = 1100, .ack = 5000}},
+                         {"an acknowledgement of the request", false, {.seq = 5000, .ack = 1100}},
+                         {"an answer before it, again", false, {.seq = 4900, .ack = 1000, .bytes = 100}},
+                         {"RST", false, {.seq = 5000, .ack = 1100, .bytes = 9, .flags = kRst}}}) {
+    INFO(what);
+    world.tick();
+    ++talk.other_port;
+    world.ask(talk);
+    world.pass(kMs);
+    world.send(talk, request, segment);
+    check(world.lane(talk), {.samples = samples, .answers = samples, .outstanding = 1});
+    world.answer(talk);
+    ++samples;
+    check(world.lane(talk), {.samples = samples, .answers = samples});
+    CHECK(that_took(world.lane(talk), kMs) == samples);
+  }
 }
 
 TEST_CASE("turn: answers of TCP that may be to something else are ambiguous") {
-  const Talk talk{.tcp = true, .client = GENERATE(false, true)};
+  const bool client = GENERATE(false, true);
   World world;
-  world.ask(talk);
-  SECTION("one that does not cover the request") {
-    world.send(talk, false, {.seq = 5000, .ack = 1050, .bytes = 100});
+  Talk talk{.tcp = true, .client = client};
+  std::uint64_t ambiguous = 0;
+  for (const auto& [what, segment] : std::vector<std::pair<const char*, Segment>>{
+           {"one that does not cover the request", {.seq = 5000, .ack = 1050, .bytes = 100}},
+           {"one that goes on with what was sent before", {.seq = 5100, .ack = 1100, .bytes = 100}},
+           {"one that begins before the request was sent", {.seq = 4900, .ack = 1100, .bytes = 200}}}) {
+    INFO(what);
+    ++talk.other_port;
+    world.ask(talk);
+    world.send(talk, false, segment);
+    check(world.lane(talk), {.ambiguous = ++ambiguous});
   }
-  SECTION("one that goes on with what was sent before") {
-    world.send(talk, false, {.seq = 5100, .ack = 1100, .bytes = 100});
-  }
-  SECTION("one that begins before the request was sent") {
-    world.send(talk, false, {.seq = 4900, .ack = 1100, .bytes = 200});
-  }
-  check(world.lane(talk), {.ambiguous = 1});
 }
 
 TEST_CASE("turn: sequence numbers go round") {
