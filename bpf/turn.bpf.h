@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Turnaround: samples of how long answers take (docs/turnaround.md; shapes in abi/turn.h). A packet reads
- * one cache line of its lane, and does no more unless its lane wants to begin a sample or waits for an answer. Nothing here
- * changes what becomes of a packet.
+ * one cache line of its lane, and does no more unless its lane wants to begin a sample or waits for an
+ * answer. Nothing here changes what becomes of a packet.
  *
  * A slot belongs to whoever puts ANIC_TURN_BUSY in place of its flow, and until he puts a flow there again,
  * or none.
@@ -279,15 +279,14 @@ static __always_inline void anic_turn_meet(struct anic_turn_lane *turn, struct a
 	__sync_fetch_and_sub(&turn->outstanding, 1);
 }
 
-/* A packet that may begin a sample, and a slot in which nobody waits. */
+/* A packet that may begin a sample, and a slot in which nobody waits: free, or of a flow that is left out. */
 static __always_inline void anic_turn_begin(struct anic_turn_lane *turn, struct anic_turn_slot *slot,
 					    const struct anic_turn_packet *p, __u64 there)
 {
 	if (!anic_turn_own(slot, there))
 		return;
 	if (there != ANIC_TURN_FREE &&
-	    (slot->state != ANIC_TURN_LEFT_OUT ||
-	     (there == p->flow && ANIC_NOW() - slot->asked_ns < ANIC_TURN_LEFT_OUT_NS))) {
+	    (slot->state != ANIC_TURN_LEFT_OUT || ANIC_NOW() - slot->asked_ns < ANIC_TURN_LEFT_OUT_NS)) {
 		anic_turn_let_go(slot, there);
 		return;
 	}

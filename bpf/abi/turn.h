@@ -35,7 +35,7 @@ enum anic_turn_state {
 	ANIC_TURN_NONE = 0,
 	ANIC_TURN_WAITING = 1,	/* for its answer */
 	ANIC_TURN_MISSED = 2,	/* counted as such; an answer is still waited for */
-	ANIC_TURN_LEFT_OUT = 3, /* its flow sends ahead; any other may have the slot */
+	ANIC_TURN_LEFT_OUT = 3, /* its flow sends ahead: nobody has the slot for a while */
 	ANIC_TURN__MAX = 4,
 };
 

@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Turnaround on real packets: what the dataplane says against what a client of a slow server sees, at the server's interface and at
+# the client's. An emulated guest is given ten times as long, and no p99, which needs 1,000 answers.
+# shellcheck source=tests/harness/net.sh
+. "$(dirname "$0")/../harness/net.sh"
+
+TURNS=$ROOT/tests/harness/turns.py
+PATIENCE=${AGENTNIC_PATIENCE:-1}
+SCALE=1
+ASK_S=2.5
+[ "$PATIENCE" = 1 ] || SCALE=10 ASK_S=8
+USUAL_MS=$((5 * SCALE))
+LATE_MS=$((20 * SCALE))
+SLO_MS=$((10 * SCALE))
+
+# policy FILE ROLE [MORE]: one service on port 9000 of each protocol, of a tenant that is everybody.
+policy() {
+    cat >"$1" <<END
+{"version": 1, "name": "turns", ${3:-} "classes": {"rpc": {"slo": "${SLO_MS}ms"}},
+ "tenants": [{"name": "all", "prefixes": ["::/0"]}], "services": [
+  {"name": "udp", "protocol": "udp", "port": 9000, "role": "$2", "class": "rpc", "path": "kernel"},
+  {"name": "tcp", "protocol": "tcp", "port": 9000, "role": "$2", "class": "rpc", "path": "kernel"}]}
+END
+}
+
+# attach_both MODE: the dataplane at either end, each in its role.
+attach_both() {
+    policy "$WORK/server.json" server
+    policy "$WORK/client.json" client
+    "$LOAD" attach lab0 --netns $SERVER --policy "$WORK/server.json" --mode "$1" >/dev/null
+    "$LOAD" attach lab0 --netns $CLIENT --policy "$WORK/client.json" --mode "$1" >/dev/null
+}
+
+# answer OPTIONS...: a server, by $answering_pid.
+answer() {
+    ip netns exec $SERVER python3 "$TURNS" serve "$@" 9000 >"$WORK/answering" &
+    answering_pid=$!
+    until_true 10 grep -q ready "$WORK/answering"
+}
+
+# put OPTIONS...: asks it; $seen is what the client saw.
+put() { seen=$(ip netns exec $CLIENT python3 "$TURNS" ask "$@" 9000); }
+
+# turns NETNS JQ-PATH: of the lane.
+turns() { "$LOAD" stats lab0 --netns "$1" --json | jq -c ".instances[0].turnaround.all.rpc | $2"; }
+
+missed_more_than() { [ "$(turns $SERVER .missed)" -gt "$1" ]; }
+
+# near WHAT ACTUAL EXPECTED: within half of it.
+near() {
+    [ "$2" != null ] || fail "$1: null, expected about $3; the client saw $seen"
+    local off=$(($2 - $3))
+    [ $((${off#-} * 2)) -le "$3" ] || fail "$1: $2, expected about $3; the client saw $seen"
+}
+
+# agrees NETNS: with the client.
+agrees() {
+    local samples over missed
+    near "p50 at $1" "$(turns "$1" .p50_ns)" "$(jq .p50_ns <<<"$seen")"
+    [ "$PATIENCE" != 1 ] || near "p99 at $1" "$(turns "$1" .p99_ns)" "$(jq .p99_ns <<<"$seen")"
+    samples=$(turns "$1" .samples)
+    over=$(turns "$1" .over_slo)
+    missed=$(turns "$1" .missed)
+    [ "$samples" -le "$(jq .answers <<<"$seen")" ] || fail "more samples at $1 than answers: $samples, $seen"
+    [ "$samples" -ge $(($(jq .answers <<<"$seen") / 4)) ] || fail "few samples at $1: $samples, $seen"
+    [ "$over" -gt 0 ] || fail "nothing over the SLO at $1: $(turns "$1" .)"
+    [ "$missed" -le "$over" ] || fail "counts at $1: $samples samples, $over over the SLO, $missed missed"
+    [ "$PATIENCE" != 1 ] || [ $((over * 5)) -le "$samples" ] || fail "too many over the SLO at $1: $over of $samples"
+}
+
+test_case "turnaround: what client and server see over UDP is what the client measures, in native XDP" udp smoke
+udp() {
+    attach_both native
+    answer --late-every 20 $USUAL_MS $LATE_MS
+    put udp 8 $ASK_S $SERVER_IP
+    agrees $SERVER
+    agrees $CLIENT
+    equal "$(turns $SERVER .ambiguous)" 0 "ambiguous"
+    equal "$(turns $SERVER .srtt_mean_us)" null "round trips of UDP"
+}
+
+test_case "turnaround: what client and server see over TCP is what the client measures, at TC" tcp smoke
+tcp() {
+    attach_both tc
+    answer --late-every 20 $USUAL_MS $LATE_MS
+    put tcp 8 $ASK_S $SERVER_IP6
+    agrees $SERVER
+    agrees $CLIENT
+    [ "$(turns $SERVER .srtt_mean_us)" -gt 0 ] || fail "no round trips of the server's TCP"
+    [ "$(turns $CLIENT .srtt_mean_us)" -gt 0 ] || fail "no round trips of the client's TCP"
+    "$LOAD" stats lab0 --netns $SERVER | grep -q 'all/rpc .*%)' || fail "stats without its table: $("$LOAD" stats lab0 --netns $SERVER)"
+}
+
+test_case "turnaround: requests that nobody answers are missed, and a server that was killed is over its SLO" unanswered
+unanswered() {
+    attach_both native
+    answer --never $USUAL_MS $LATE_MS
+    put udp 4 1 $SERVER_IP
+    local samples
+    samples=$(turns $SERVER .samples)
+    [ "$samples" -gt 0 ] || fail "nothing was missed"
+    equal "$(turns $SERVER '[.missed, .over_slo]')" "[$samples,$samples]" "missed, over the SLO"
+    equal "$(turns $SERVER .histogram_ns)" "[]" "answers"
+    kill -9 $answering_pid
+    wait $answering_pid || true
+
+    answer $USUAL_MS $LATE_MS
+    { sleep 0.4 && kill -9 $answering_pid; } &
+    put tcp 4 0.8 $SERVER_IP
+    [ "$(turns $SERVER .samples)" -gt "$samples" ] || fail "no samples of the server that was killed"
+    until_true 2 missed_more_than "$samples"
+    conserved
+}
+
+test_case "turnaround: what is pipelined is ambiguous, and gives no sample" pipelined
+pipelined() {
+    attach_both native
+    answer $USUAL_MS $LATE_MS
+    local protocol
+    for protocol in udp tcp; do
+        put --pipelined $protocol 2 0.8 $SERVER_IP
+        [ "$(jq .answers <<<"$seen")" -gt 5 ] || fail "no answers over $protocol: $seen"
+    done
+    local end
+    for end in $SERVER $CLIENT; do
+        [ "$(turns "$end" .ambiguous)" -gt 0 ] || fail "nothing was ambiguous at $end"
+        equal "$(turns "$end" '[.samples, .p50_ns, .histogram_ns]')" "[0,null,[]]" "samples at $end"
+    done
+}
+
+test_case "turnaround: an answer that fq holds back takes as long as it is held" paced smoke
+paced() {
+    ip netns exec $SERVER tc qdisc replace dev lab0 root fq 2>"$WORK/tc" || skip "this kernel has no fq"
+    policy "$WORK/server.json" server '"link_rate": "1Mbit",'
+    "$LOAD" attach lab0 --netns $SERVER --policy "$WORK/server.json" --mode tc >/dev/null
+    equal "$(field egress_limits)" paced "limits at egress"
+    answer 0 0
+    # more than the bucket holds at once, and then what waits
+    put udp 64 $ASK_S $SERVER_IP
+    near "p50" "$(turns $SERVER .p50_ns)" "$(jq .p50_ns <<<"$seen")"
+}
+
+main "$@"
