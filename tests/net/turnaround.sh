@@ -45,6 +45,7 @@ put() { seen=$(ip netns exec $CLIENT python3 "$TURNS" ask "$@" 9000); }
 # turns NETNS JQ-PATH: of the lane.
 turns() { "$LOAD" stats lab0 --netns "$1" --json | jq -c ".instances[0].turnaround.all.rpc | $2"; }
 
+answered_more_than() { [ "$(turns $SERVER '.histogram_ns | map(.[1]) | add // 0')" -gt "$1" ]; }
 missed_more_than() { [ "$(turns $SERVER .missed)" -gt "$1" ]; }
 
 # near WHAT ACTUAL EXPECTED: within half of it.
@@ -106,9 +107,11 @@ unanswered() {
     wait $answering_pid || true
 
     answer $USUAL_MS $LATE_MS
-    { sleep 0.4 && kill -9 $answering_pid; } &
-    put tcp 4 0.8 $SERVER_IP
-    [ "$(turns $SERVER .samples)" -gt "$samples" ] || fail "no samples of the server that was killed"
+    { put tcp 4 2 $SERVER_IP || true; } &
+    local asking_pid=$!
+    until_true 10 answered_more_than 0
+    kill -9 $answering_pid
+    wait $asking_pid
     until_true 2 missed_more_than "$samples"
     conserved
 }

@@ -15,6 +15,7 @@
 #include "lab/packet_path.hpp"
 #include "lab/pairs.hpp"
 #include "lab/quota.hpp"
+#include "lab/turnaround.hpp"
 #include "policy/parse.hpp"
 
 namespace agentnic::lab {
@@ -205,6 +206,11 @@ const std::vector<Benchmark>& table() {
        [](const Bench&, Attached&) { return xdp_two_cpu_ratio(); }},
       {{"quota_error_pct", "how far a rate is from the configured one, at worst"},
        [](const Bench&, Attached&) { return quota_error_pct(); }},
+      {{"turnaround_error_pct", "how far turnaround is from what a client measures, at worst"},
+       [](const Bench& bench, Attached& attached) -> Result<Json> {
+         ANIC_TRY(attached.set(false));
+         return turnaround_error_pct(bench);
+       }},
   };
   return all;
 }
