@@ -422,25 +422,37 @@ static __always_inline void anic_turn_look_after(struct anic_turn_lane *turn, st
 		__sync_fetch_and_sub(&turn->outstanding, 1);
 }
 
-static int anic_turn_renew(__u32 id, void *context)
+/* Looks after all requests of a lane. */
+__weak __noinline int anic_turn_look_round(__u32 id, __u32 generation, __u64 now_ns)
 {
-	const struct anic_turn_round *round = context;
 	struct anic_turn_lane *turn = anic_turn_of(id);
-	const struct anic_lane *lane;
+	const struct anic_lane *lane = anic_lane_of(generation, id);
 	int i;
 
-	if (!turn)
-		return 1;
-	/* written only if it changes: packets of other CPUs read this line */
-	if (turn->wanted[ANIC_DIRECTION_IN] != ANIC_TURN_WANTED)
-		turn->wanted[ANIC_DIRECTION_IN] = ANIC_TURN_WANTED;
-	if (turn->wanted[ANIC_DIRECTION_OUT] != ANIC_TURN_WANTED)
-		turn->wanted[ANIC_DIRECTION_OUT] = ANIC_TURN_WANTED;
-	if (!turn->outstanding)
-		return 0;
-	lane = anic_lane_of(round->generation, id);
-	for (i = 0; lane && i < ANIC_TURN_SLOTS; i++)
-		anic_turn_look_after(turn, &turn->slots[i], lane->slo_ns, round->now_ns);
+	for (i = 0; turn && lane && i < ANIC_TURN_SLOTS; i++)
+		anic_turn_look_after(turn, &turn->slots[i], lane->slo_ns, now_ns);
+	return 0;
+}
+
+/* All classes at a time: a call for each lane would cost more than what it does. */
+static int anic_turn_renew(__u32 tenant, void *context)
+{
+	const struct anic_turn_round *round = context;
+	struct anic_turn_lane *turn;
+	__u32 cls;
+
+	for (cls = ANIC_CLASS_CONTROL; cls < ANIC_CLASS__MAX; cls++) {
+		turn = anic_turn_of(ANIC_LANE(tenant, cls));
+		if (!turn)
+			return 1;
+		/* written only if it changes: packets of other CPUs read this line */
+		if (turn->wanted[ANIC_DIRECTION_IN] != ANIC_TURN_WANTED)
+			turn->wanted[ANIC_DIRECTION_IN] = ANIC_TURN_WANTED;
+		if (turn->wanted[ANIC_DIRECTION_OUT] != ANIC_TURN_WANTED)
+			turn->wanted[ANIC_DIRECTION_OUT] = ANIC_TURN_WANTED;
+		if (turn->outstanding)
+			anic_turn_look_round(ANIC_LANE(tenant, cls), round->generation, round->now_ns);
+	}
 	return 0;
 }
 
@@ -449,7 +461,7 @@ __weak __noinline int anic_turn_tick(__u32 generation, __u64 now_ns)
 {
 	struct anic_turn_round round = { .now_ns = now_ns, .generation = generation };
 
-	bpf_loop(ANIC_LANES_MAX, anic_turn_renew, &round, 0);
+	bpf_loop(ANIC_TENANTS_MAX, anic_turn_renew, &round, 0);
 	return 0;
 }
 

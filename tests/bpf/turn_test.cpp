@@ -349,6 +349,7 @@ TEST_CASE("turn: answers of TCP that may be to something else are ambiguous") {
            {"one that begins before the request was sent", {.seq = 4900, .ack = 1100, .bytes = 200}}}) {
     INFO(what);
     ++talk.other_port;
+    world.pass(ANIC_TURN_LEFT_OUT_NS);  // the flow before may have the same slot
     world.ask(talk);
     world.send(talk, false, segment);
     check(world.lane(talk), {.ambiguous = ++ambiguous});
@@ -448,6 +449,7 @@ TEST_CASE("turn: what is of no service, control, dropped or a later fragment is 
   World world;
   const auto untouched = [&] {
     for (std::uint32_t id = 0; id < ANIC_LANES_MAX; ++id) {
+      if (id % ANIC_CLASS__MAX == ANIC_CLASS_NONE) continue;
       anic_turn_lane turn{};
       REQUIRE(world.instance.maps().read("anic_turns", id, turn));
       CHECK(turn.wanted[ANIC_DIRECTION_IN] == ANIC_TURN_WANTED);
