@@ -102,6 +102,18 @@ static __always_inline __u32 anic_turn_is_request(const struct anic_service *ser
 	return (__u16)bpf_ntohl(ANIC_KEY_PORTS_BE(key->word)) == service->port;
 }
 
+/* anic_parse() of most packets, as far as it is needed here. 0 for all others. */
+static __always_inline int anic_turn_parse_plain(struct anic_pkt *pkt, const void *data, const void *end)
+{
+	if (anic_parse_plain_ipv4(pkt, data, end))
+		pkt->l4_off = ETH_HLEN + sizeof(struct iphdr);
+	else if (anic_parse_plain_ipv6(pkt, data, end))
+		pkt->l4_off = ETH_HLEN + sizeof(struct ipv6hdr);
+	else
+		return 0;
+	return 1;
+}
+
 /* The flow, and which way. 0 for what is no request and no answer. */
 static __noinline int anic_turn_place(struct anic_turn_packet *p, const struct anic_pkt *pkt)
 {
@@ -113,7 +125,7 @@ static __noinline int anic_turn_place(struct anic_turn_packet *p, const struct a
 		return 0;
 	p->request = anic_turn_is_request(service, &pkt->key, p->direction, (__u32)(p->state_word >> 32));
 	p->flow = anic_turn_flow(state, &pkt->key);
-	p->tcp = pkt->kind == ANIC_KIND_TCP;
+	p->tcp = ANIC_KEY_PROTOCOL(pkt->key.word) == IPPROTO_TCP;
 	return 1;
 }
 
@@ -327,7 +339,8 @@ __weak __noinline int anic_turn_xdp(struct xdp_md *ctx, struct anic_turn_packet 
 
 	if (!p)
 		return 0;
-	anic_parse_xdp(ctx, &pkt);
+	if (!anic_turn_parse_plain(&pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
+		anic_parse_xdp(ctx, &pkt);
 	if (!anic_turn_place(p, &pkt))
 		return 0;
 	if (p->tcp && !anic_turn_read_tcp(p, &pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
@@ -341,7 +354,8 @@ __weak __noinline int anic_turn_skb(struct __sk_buff *skb, struct anic_turn_pack
 
 	if (!p)
 		return 0;
-	anic_parse_skb(skb, &pkt);
+	if (!anic_turn_parse_plain(&pkt, (void *)(long)skb->data, (void *)(long)skb->data_end))
+		anic_parse_skb(skb, &pkt);
 	if (!anic_turn_place(p, &pkt))
 		return 0;
 	if (p->tcp) {
