@@ -4,6 +4,7 @@
 
     send [--flows N] [--cpu N] RATE TO PORT     datagrams a second, on ports PORT, PORT + 1, ...; until it is ended, then
                                                 how many it sent, on one line
+    burst [--cpu N] COUNT TO PORT               so many datagrams as fast as it can, without numbers
     receive [--flows N] FROM PORT               until it is ended, then one line of JSON: datagrams received, those that
                                                 came after one that was sent later, and for each flow the CPU that
                                                 its last one came by
@@ -22,6 +23,8 @@ import time
 SLICE_S = 0.001
 LAST_ANSWERS_S = 1.0
 SO_INCOMING_CPU = 49
+UDP_SEGMENT = 103
+SEGMENTS = 50  # of one call
 NUMBER = struct.Struct("!Q")
 MISSED_S = 0.1
 
@@ -95,6 +98,20 @@ def send(options):
     print(send_all(socks, options.rate, lambda: time.sleep(SLICE_S)), flush=True)
 
 
+def burst(options):
+    os.sched_setaffinity(0, {options.cpu})
+    sock = connected(options.to, options.port)
+    sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 24)
+    sent = 0
+    while sent < options.count:
+        try:
+            sock.send(bytes(24 * SEGMENTS))
+            sent += SEGMENTS
+        except ConnectionRefusedError:
+            pass
+    print(sent)
+
+
 def receive(options):
     flows = [Flow(connected(options.source, options.port + i)) for i in range(options.flows)]
     print("ready", flush=True)
@@ -123,7 +140,7 @@ def ask(options):
 def main():
     parser = argparse.ArgumentParser(description="Numbered UDP datagrams.")
     roles = parser.add_subparsers(required=True)
-    for name, run in (("send", send), ("receive", receive), ("ask", ask)):
+    for name, run in (("send", send), ("burst", burst), ("receive", receive), ("ask", ask)):
         role = roles.add_parser(name)
         role.set_defaults(run=run)
         role.add_argument("--flows", type=int, default=1)
@@ -131,7 +148,7 @@ def main():
         if name == "receive":
             role.add_argument("source")
         else:
-            role.add_argument("rate", type=float)
+            role.add_argument("count" if name == "burst" else "rate", type=float)
             role.add_argument("to")
         role.add_argument("port", type=int)
     options = parser.parse_args()

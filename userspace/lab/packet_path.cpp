@@ -32,6 +32,7 @@ constexpr std::uint16_t kPort = 9000;
 constexpr std::uint32_t kManyFlows = 10'000;
 constexpr std::uint32_t kAllFlows = 1U << 24U;
 constexpr std::uint32_t kPeers = 1024;
+constexpr int kCpu = 0;  // that packets come to, and that their lanes are spread over
 constexpr std::uint64_t kLinkRate = 400'000'000'000;
 constexpr std::uint32_t kFloodPackets = 100'000;
 constexpr const char* kPeerFile = "xdpfilt_alw_all.o";  // of xdp-tools: every filter of xdp-filter, none set
@@ -49,6 +50,7 @@ constexpr Scale kSmall = {10, 10, 10};
 policy::Policy make_policy(const Scale& scale) {
   policy::Policy made;
   made.name = "bench";
+  made.classes[ANIC_CLASS_RPC].cpus = {kCpu};
   made.link_rate_bps = kLinkRate;  // more than one core makes of 64 bytes: quotas are kept and do not bind
   for (std::uint32_t i = 0; i < scale.tenants; ++i) {
     policy::Tenant tenant;
@@ -88,10 +90,13 @@ struct Instance {
   kern::FlowBench flows;
 };
 
-Result<Instance> make_instance(const Scale& scale) {
+Result<Instance> make_instance(const Scale& scale, bool spread = true) {
+  ANIC_TRY(pin_to_cpu(kCpu));
+  policy::Policy policy = make_policy(scale);
+  if (!spread) policy.classes[ANIC_CLASS_RPC].cpus.reset();
   Instance made{ANIC_TRY(kern::Object::load()), {}};
   const kern::Maps maps = ANIC_TRY(made.object.maps());
-  ANIC_TRY(kern::install(maps, made.object.commit(), ANIC_TRY(kern::tables_of(make_policy(scale), {}))));
+  ANIC_TRY(kern::install(maps, made.object.commit(), ANIC_TRY(kern::tables_of(policy, {}))));
   made.flows = ANIC_TRY(kern::FlowBench::load(maps));
   return made;
 }
@@ -188,7 +193,7 @@ Result<Json> hot(const std::string& id, double target, const Frame& frame, const
 
 }  // namespace
 
-Result<Json> xdp_hot_ns() { return hot("xdp_hot_ns", 15, frame_v4(), "IPv4"); }
+Result<Json> xdp_hot_ns() { return hot("xdp_hot_ns", 20, frame_v4(), "IPv4"); }
 Result<Json> xdp_hot_v6_ns() { return hot("xdp_hot_v6_ns", 20, frame_v6(), "IPv6"); }
 
 /// Flows of the benchmarks' program, over choosing them alone.
@@ -205,7 +210,7 @@ static Result<Json> many(const std::string& id, double target, const anic_bench&
 
 Result<Json> xdp_flows_ns() {
   return many(
-      "xdp_flows_ns", 25,
+      "xdp_flows_ns", 30,
       {.flows = kManyFlows, .base = 0, .random = 0, .next = 0, .peers = kAllFlows, ._pad = 0},
       fmt::format("time over choosing the flow alone, {} IPv4 flows in turn at full scale", kManyFlows));
 }
@@ -296,11 +301,10 @@ Result<Json> xdp_flood_ratio() {
 }
 
 Result<Json> xdp_two_cpu_ratio() {
-  const Instance shared = ANIC_TRY(make_instance(kFull));
-  const Instance other = ANIC_TRY(make_instance(kFull));
+  const Instance shared = ANIC_TRY(make_instance(kFull, false));  // else one of the CPUs would redirect
+  const Instance other = ANIC_TRY(make_instance(kFull, false));
   const UniqueFd noop = ANIC_TRY(kern::load_noop_xdp());
   const Frame frame = frame_v4();
-  ANIC_TRY(pin_to_cpu(0));
   // The other CPU is as busy in both: it may be the other thread of the same core.
   const auto over_noop = [&](const Instance& beside) -> Result<double> {
     const Beside second(1, beside.object.xdp_fd(), frame);
