@@ -29,12 +29,12 @@ enum anic_at {
  * into one register, and Linux 6.1 then loses their bounds.
  */
 struct anic_decision {
-	__u32 reason;  /* enum anic_reason */
-	__u32 lane;    /* id */
-	__u32 service; /* id, or 0 */
-	__u32 xsk;     /* 1: it may take path B; the hook decides whether it can */
-	__u32 cpu;     /* plus 1: it goes to this CPU; 0: it stays */
-	__u32 drop;    /* 1: it ends here */
+	__u32 reason;	  /* enum anic_reason */
+	__u32 lane;	  /* id */
+	__u32 service;	  /* id, or 0 */
+	__u32 xsk;	  /* 1: it may take path B; the hook decides whether it can */
+	__u32 cpu;	  /* plus 1: it goes to this CPU; 0: it stays */
+	__u32 drop;	  /* 1: it ends here */
 	__u64 state_word; /* of anic_state, as the packet met it */
 	__u64 packets;
 	__u64 bytes;
@@ -280,7 +280,8 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 		d->lane_at_egress = keyed ? anic_lane_of((__u32)state_word, d->lane) : NULL;
 	if (d->drop || at == ANIC_AT_TC_OUT)
 		return 1;
-	if (at == ANIC_AT_XDP && verdict & ANIC_VERDICT_SPREAD && fragment == ANIC_FRAGMENT_NONE) {
+	if (at == ANIC_AT_XDP && verdict & ANIC_VERDICT_SPREAD && fragment == ANIC_FRAGMENT_NONE &&
+	    !anic_stays(d->lane, bucket, cpu)) {
 		d->cpu = anic_steer(d->lane, bucket, cpu);
 		if (d->cpu)
 			return 1;

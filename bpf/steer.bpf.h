@@ -47,6 +47,18 @@ static __noinline __u64 anic_wait_to_move(__u64 last)
 	return ANIC_STEERED(ANIC_STEERED_CPU(last), since, 0);
 }
 
+/* Whether a packet of this bucket, with those before it, is where it belongs: most are. */
+static __always_inline int anic_stays(__u32 lane, __u32 bucket, __u32 here)
+{
+	const struct anic_steering *steering = bpf_map_lookup_elem(&anic_steering, &lane);
+	__u32 to;
+
+	if (!steering)
+		return 1;
+	to = ANIC_READ_ONCE(steering->to.cpu[bucket]);
+	return (!to || to == here + 1) && !ANIC_READ_ONCE(steering->last[bucket]);
+}
+
 /* The CPU that a packet of this bucket goes to, plus 1; 0: it stays `here`. Counts it as sent. */
 __weak __noinline __u32 anic_steer(__u32 lane, __u32 bucket, __u32 here)
 {
@@ -62,8 +74,6 @@ __weak __noinline __u32 anic_steer(__u32 lane, __u32 bucket, __u32 here)
 	last = ANIC_READ_ONCE(steering->last[bucket]);
 	if (to == here + 1)
 		to = 0;
-	if (!to && !last)
-		return 0;
 	if (last && ANIC_STEERED_CPU(last) != to)
 		waits = anic_wait_to_move(last);
 	if (waits)
