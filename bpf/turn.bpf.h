@@ -73,7 +73,10 @@ static __always_inline __u64 anic_turn_end_hash(const struct anic_state *state, 
 	return (h ^ h >> 32) * state->hash_factor;
 }
 
-/* anic_hash() of each end; their sum is the same either way. */
+/*
+ * anic_hash() of each end; their sum is the same either way. Of consecutive ports it is a sequence of equal
+ * steps, which under some keys leaves slots out: hence the last two multiplications.
+ */
 static __always_inline __u64 anic_turn_flow(const struct anic_state *state, const struct anic_key *key)
 {
 	__u32 ports_be = ANIC_KEY_PORTS_BE(key->word), protocol = ANIC_KEY_PROTOCOL(key->word);
@@ -86,6 +89,8 @@ static __always_inline __u64 anic_turn_flow(const struct anic_state *state, cons
 	else
 		flow = anic_turn_end_hash(state, (__u32)a[0], 0, ports_be & 0xffff, protocol) +
 		       anic_turn_end_hash(state, a[0] >> 32, 0, ports_be >> 16, protocol);
+	flow = (flow ^ flow >> 32) * state->hash_factor;
+	flow = (flow ^ flow >> 32) * state->hash_factor;
 	return flow > ANIC_TURN_BUSY ? flow : flow + 2;
 }
 

@@ -136,6 +136,19 @@ class World {
   void ask(const Talk& talk) const { send(talk, true, {.seq = 1000, .ack = 5000, .bytes = 100}); }
   void answer(const Talk& talk) const { send(talk, false, {.seq = 5000, .ack = 1100, .bytes = 300}); }
 
+  /// The same of many, as fast as the lane takes them.
+  void ask_many(std::uint16_t first_port, std::uint16_t flows) const {
+    std::vector<anic_test_packet> packets;
+    for (std::uint16_t i = 0; i < flows; ++i) {
+      const Talk talk{.tcp = true, .other_port = static_cast<std::uint16_t>(first_port + i)};
+      packets.push_back(make_packet(frame_of(talk, true, {.seq = 1000, .ack = 5000, .bytes = 100})));
+      if (packets.size() < ANIC_TURN_WANTED && i + 1 < flows) continue;
+      tick();
+      (void)instance.run(Hook::Xdp, packets, now_ns);
+      packets.clear();
+    }
+  }
+
   [[nodiscard]] anic_turn_lane lane(anic_class cls, const char* tenant = "acme") const {
     anic_turn_lane turn{};
     REQUIRE(instance.maps().read("anic_turns", ANIC_LANE(ids_.tenants.at(tenant), cls), turn));
@@ -400,19 +413,18 @@ TEST_CASE("turn: so many packets of a lane are looked at, and the next tick lets
 }
 
 TEST_CASE("turn: flows that meet in a slot wait for it to be free, and all that began end") {
-  constexpr std::uint16_t kFlows = 200;
+  constexpr std::uint16_t kFlows = 400;
   World world;
   std::vector<anic_test_packet> answers_to_all;
+  world.ask_many(40000, kFlows);
   for (std::uint16_t i = 0; i < kFlows; ++i) {
     const Talk talk{.tcp = true, .other_port = static_cast<std::uint16_t>(40000 + i)};
-    if (i % ANIC_TURN_WANTED == 0) world.tick();
-    world.ask(talk);
     answers_to_all.push_back(make_packet(frame_of(talk, false, {.seq = 5000, .ack = 1100, .bytes = 300})));
   }
   anic_turn_lane turn = world.lane(ANIC_CLASS_RPC);
   std::set<std::uint64_t> flows;
   for (const anic_turn_slot& slot : turn.slots) flows.insert(slot.flow);
-  CHECK(flows.size() == ANIC_TURN_SLOTS);  // of 200 flows some fall into each
+  CHECK(flows.size() == ANIC_TURN_SLOTS);  // of 400 flows some fall into each
   CHECK(turn.outstanding == ANIC_TURN_SLOTS);
   world.pass(kMs);
   (void)world.instance.run(Hook::TcOut, answers_to_all, world.now_ns);
@@ -424,16 +436,10 @@ TEST_CASE("turn: nobody has the slot of a flow that is left out, for a while") {
   const Talk pipelined{.other_port = 39999};
   world.ask(pipelined);
   world.ask(pipelined);
-  const auto ask_all = [&] {
-    for (std::uint16_t i = 0; i < 200; ++i) {
-      if (i % ANIC_TURN_WANTED == 0) world.tick();
-      world.ask({.tcp = true, .other_port = static_cast<std::uint16_t>(40000 + i)});
-    }
-  };
-  ask_all();
+  world.ask_many(40000, 400);
   check(world.lane(ANIC_CLASS_RPC), {.ambiguous = 1, .outstanding = ANIC_TURN_SLOTS - 1});
   world.pass(ANIC_TURN_LEFT_OUT_NS);
-  ask_all();
+  world.ask_many(40000, 400);
   CHECK(world.lane(ANIC_CLASS_RPC).outstanding == ANIC_TURN_SLOTS);
 }
 
