@@ -150,7 +150,7 @@ at_each_step() {
     shift 2
     for calls in ${KILL_AT:-bpf sendto,sendmsg unlink,unlinkat,rmdir,mkdir,mkdirat,rename,renameat2}; do
         stride=${AGENTNIC_STRIDE:-1}
-        [ "$calls" = bpf ] || stride=$(((stride + 9) / 10))
+        [ "$calls" = bpf ] || stride=$(((stride + 4) / 5))
         step=1
         while :; do
             $before >/dev/null

@@ -5,6 +5,7 @@
     serve [--late-every N] [--never] MS LATE-MS PORT    answers over UDP and TCP after MS, every Nth request after LATE-MS, until it is ended
     ask [--pipelined] udp|tcp FLOWS SECONDS TO PORT     each flow asks, waits for the answer, and asks again; with --pipelined two at a
                                                         time. One line of JSON: answers, p50_ns, p99_ns, as the client has them
+    step TO PORT                                        one connection; for each line of input a request, and its answer's ns on a line
 """
 
 import argparse
@@ -12,6 +13,7 @@ import heapq
 import json
 import selectors
 import socket
+import sys
 import threading
 import time
 
@@ -97,6 +99,16 @@ def ask(options, took_ns):
         took_ns.append(time.monotonic_ns() - begin)
 
 
+def step(options):
+    client = socket.create_connection((options.to, options.port))
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        begin = time.monotonic_ns()
+        client.send(bytes(REQUEST))
+        client.recv(65536)
+        print(time.monotonic_ns() - begin, flush=True)
+
+
 def ask_all(options):
     took_ns = []
     flows = [threading.Thread(target=ask, args=(options, took_ns)) for _ in range(options.flows)]
@@ -125,10 +137,16 @@ def main():
     client.add_argument("seconds", type=float)
     client.add_argument("to")
     client.add_argument("port", type=int)
+    client = commands.add_parser("step")
+    client.add_argument("to")
+    client.add_argument("port", type=int)
     options = parser.parse_args()
     if options.command == "serve":
         Server(options).run()
-    ask_all(options)
+    elif options.command == "step":
+        step(options)
+    else:
+        ask_all(options)
 
 
 main()

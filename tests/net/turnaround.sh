@@ -50,9 +50,9 @@ missed_more_than() { [ "$(turns $SERVER .missed)" -gt "$1" ]; }
 
 # near WHAT ACTUAL EXPECTED: within half of it.
 near() {
-    [ "$2" != null ] || fail "$1: null, expected about $3; the client saw $seen"
+    [ "$2" != null ] || fail "$1: null, expected about $3; the client saw ${seen:-it}"
     local off=$(($2 - $3))
-    [ $((${off#-} * 2)) -le "$3" ] || fail "$1: $2, expected about $3; the client saw $seen"
+    [ $((${off#-} * 2)) -le "$3" ] || fail "$1: $2, expected about $3; the client saw ${seen:-it}"
 }
 
 # agrees NETNS: with the client.
@@ -81,7 +81,7 @@ udp() {
     equal "$(turns $SERVER .srtt_mean_us)" null "round trips of UDP"
 }
 
-test_case "turnaround: what client and server see over TCP is what the client measures, at TC" tcp smoke
+test_case "turnaround: what client and server see over TCP is what the client measures, at TC" tcp
 tcp() {
     attach_both tc
     answer --late-every 20 $USUAL_MS $LATE_MS
@@ -130,6 +130,77 @@ pipelined() {
         [ "$(turns "$end" .ambiguous)" -gt 0 ] || fail "nothing was ambiguous at $end"
         equal "$(turns "$end" '[.samples, .p50_ns, .histogram_ns]')" "[0,null,[]]" "samples at $end"
     done
+}
+
+# connect: one connection to the server, which asks when asked to.
+connect() {
+    mkfifo "$WORK/asks"
+    ip netns exec $CLIENT python3 "$TURNS" step $SERVER_IP 9000 <"$WORK/asks" >"$WORK/steps" &
+    exec 9>"$WORK/asks"
+    until_true 10 grep -q ready "$WORK/steps"
+}
+request() { echo >&9; }
+answers() { [ "$(wc -l <"$WORK/steps")" -gt "$1" ]; }
+
+# The client sends, and its TCP gets nothing: frames to its old address are somebody else's, though programs see them.
+deaf() {
+    address=$(ip -n $CLIENT -j link show dev lab0 | jq -r '.[0].address')
+    ip -n $CLIENT link set dev lab0 address 02:00:00:00:00:77
+}
+hears() { ip -n $CLIENT link set dev lab0 address "$address"; }
+
+# seen_in WAY NETNS: a packet of the service has passed.
+seen_in() { [ "$("$LOAD" stats lab0 --netns "$2" --json | jq ".instances[0].$1.by_service.tcp.packets")" -gt 0 ]; }
+
+test_case "turnaround: a request that TCP sends again begins no sample at its sender" request_again
+request_again() {
+    policy "$WORK/client.json" client
+    answer 0 0
+    connect
+    deaf
+    request
+    "$LOAD" attach lab0 --netns $CLIENT --policy "$WORK/client.json" --mode tc >/dev/null
+    until_true 10 seen_in out $CLIENT
+    hears
+    until_true 10 answers 1
+    equal "$(turns $CLIENT '[.samples, .ambiguous]')" "[null,null]" "what was counted of it"
+    request
+    until_true 10 answers 2
+    equal "$(turns $CLIENT '[.samples, .ambiguous]')" "[1,0]" "what was counted of the next one"
+}
+
+test_case "turnaround: an answer that TCP sends again ends no sample at its sender" answer_again
+answer_again() {
+    local SLO_MS=60000 # else it is missed meanwhile
+    policy "$WORK/server.json" server
+    answer 0 0
+    connect
+    deaf
+    request
+    "$LOAD" attach lab0 --netns $SERVER --policy "$WORK/server.json" --mode tc >/dev/null
+    until_true 10 ambiguous_at_server # the request came again, and so did its answer
+    equal "$(turns $SERVER '[.samples, .histogram_ns]')" "[0,[]]" "samples"
+    hears
+    until_true 10 answers 1
+}
+ambiguous_at_server() { [ "$(turns $SERVER '.ambiguous // 0')" -gt 0 ]; }
+
+test_case "turnaround: a request that was lost takes as long as its client waits for the answer" lost
+lost() {
+    policy "$WORK/client.json" client
+    answer 0 0
+    "$LOAD" attach lab0 --netns $CLIENT --policy "$WORK/client.json" --mode tc >/dev/null
+    connect
+    ip -n $SERVER route add blackhole 198.18.0.1
+    request
+    sleep 0.3
+    ip -n $SERVER route del blackhole 198.18.0.1
+    until_true 10 answers 1
+    local took_ns
+    took_ns=$(tail -n 1 "$WORK/steps")
+    [ "$took_ns" -gt 300000000 ] || fail "nothing was lost: answered after $took_ns ns"
+    equal "$(turns $CLIENT '[.samples, .over_slo, .missed, .ambiguous]')" "[1,1,1,0]" "counts"
+    near "the answer to a missed request" "$(turns $CLIENT '.histogram_ns[0][0]')" "$took_ns"
 }
 
 test_case "turnaround: an answer that fq holds back takes as long as it is held" paced smoke
