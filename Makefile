@@ -187,7 +187,7 @@ $(foreach f,replay fuzz,$(eval $(BUILD)/$(f)/policy: $(fuzzed:%.cpp=$(BUILD)/$(f
 
 .PHONY: test test-unit
 test: all $(test_bins) $(replays) ## run the tests; T='glob' by name, SH=1 for a shell inside a net test
-	@AGENTNIC_STRIDE=$${AGENTNIC_STRIDE:-10} $(PYTHON) tests/run $(if $(SH),--shell) $(if $(T),--only '$(T)')
+	@AGENTNIC_STRIDE=$${AGENTNIC_STRIDE:-10} $(PYTHON) tests/run --jobs 2 $(if $(SH),--shell) $(if $(T),--only '$(T)')
 
 test-unit: all $(test_bins) $(replays) ## run the suites that need no privileges
 	@$(PYTHON) tests/run --suite unit --suite check $(if $(T),--only '$(T)')

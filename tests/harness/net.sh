@@ -5,6 +5,7 @@
 # The harness of the net tests; each file of tests/net sources it first and ends with `main "$@"`.
 #
 #   test_case "a sentence that holds" function tag...   names a test; tags: see tests/README.md
+#   OF_ALL=tag                                     a tag of every test that is named after it
 #   FILE --list                                    prints the sentences, each with a tab and its tags
 #   FILE --run SENTENCE                            runs one: 0 passed, 77 skipped, else failed
 #   FILE --shell SENTENCE                          a shell in its surroundings instead
@@ -32,7 +33,7 @@ NAMES=()
 test_case() {
     NAMES+=("$1")
     CASES["$1"]=$2
-    TAGS["$1"]=${*:3}
+    TAGS["$1"]="${*:3} ${OF_ALL:-}"
 }
 
 fail() {
@@ -150,7 +151,7 @@ at_each_step() {
     shift 2
     for calls in ${KILL_AT:-bpf sendto,sendmsg unlink,unlinkat,rmdir,mkdir,mkdirat,rename,renameat2}; do
         stride=${AGENTNIC_STRIDE:-1}
-        [ "$calls" = bpf ] || stride=$(((stride + 4) / 5))
+        [ "$calls" = bpf ] || stride=$(((stride + 2) / 3))
         step=1
         while :; do
             $before >/dev/null

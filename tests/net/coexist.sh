@@ -4,6 +4,8 @@
 # shellcheck disable=SC2119  # arguments of attach and detach are optional
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
+# shellcheck disable=SC2034  # of the harness
+OF_ALL=alone # it finds a map by its name
 
 # In the server's network namespace, with this test's bpffs.
 neighbour() { nsenter --net=/run/netns/$SERVER xdp-loader "$@"; }

@@ -131,7 +131,7 @@ path_mtu() {
     done
 }
 
-# stream SERVICE OPTIONS...: iperf3 for a second, counted for this service.
+# stream SERVICE OPTIONS...: what iperf3 sends, counted for this service.
 stream() {
     local service=$1 before port=9200
     shift
@@ -141,7 +141,7 @@ stream() {
     timeout $((20 * ${AGENTNIC_PATIENCE:-1})) ip netns exec $SERVER iperf3 -s -1 -p $port --forceflush >"$WORK/iperf3" 2>&1 &
     local server=$!
     until_true 10 grep -q 'Server listening' "$WORK/iperf3"
-    try timeout $((10 * ${AGENTNIC_PATIENCE:-1})) ip netns exec $CLIENT iperf3 -p $port -t 1 --json "$@"
+    try timeout $((10 * ${AGENTNIC_PATIENCE:-1})) ip netns exec $CLIENT iperf3 -p $port --json "$@"
     equal "$status" 0 "iperf3 $* ($out $err)"
     wait $server || fail "the server of iperf3 $*: $(<"$WORK/iperf3")"
     [ "$(($(count "by_service[\"$service\"].bytes") - before))" -gt "$(jq '(.end.sum_received // .end.sum).bytes * 9 / 10 | floor' <<<"$out")" ] ||
@@ -155,10 +155,10 @@ clients() {
     local mode before sent server
     for mode in native skb tc; do
         attach --mode $mode >/dev/null
-        stream state-sync -4 -c $SERVER_IP
-        stream state-sync -6 -c $SERVER_IP6
-        stream agent-rpc -u -b 20M -l 1000 -c $SERVER_IP
-        stream agent-rpc -u -b 20M -l 1000 -c $SERVER_IP6
+        stream state-sync -4 -n 20M -c $SERVER_IP
+        stream state-sync -6 -n 20M -c $SERVER_IP6
+        stream agent-rpc -u -n 500K -b 20M -l 1000 -c $SERVER_IP
+        stream agent-rpc -u -n 500K -b 20M -l 1000 -c $SERVER_IP6
         before=$(count 'by_service["agent-rpc"].packets')
         : >"$WORK/sockperf"
         ip netns exec $SERVER sockperf server -i $SERVER_IP -p 9000 >"$WORK/sockperf" 2>&1 &

@@ -3,6 +3,8 @@
 # agentnic-load probe: what it says agrees with what attach does, and it leaves nothing.
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
+# shellcheck disable=SC2034  # of the harness
+OF_ALL=alone # it counts programs and links of the whole machine
 
 NOBODY=(setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --bounding-set=-all)
 

@@ -5,6 +5,8 @@
 # shellcheck disable=SC2119  # arguments of detach are optional
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
+# shellcheck disable=SC2034  # of the harness
+OF_ALL=alone # what they measure others would disturb
 
 FLOOD=$ROOT/tests/harness/flood.py
 PATIENCE=${AGENTNIC_PATIENCE:-1}
@@ -39,6 +41,7 @@ second_client() {
 flood() {
     local host=$1
     shift
+    : >"$WORK/flood"
     ip netns exec "$host" python3 "$FLOOD" send "$@" >"$WORK/flood" &
     flood_pid=$!
     until_true 10 grep -q ready "$WORK/flood"

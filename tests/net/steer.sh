@@ -5,6 +5,8 @@
 # shellcheck disable=SC2119  # arguments of detach are optional
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
+# shellcheck disable=SC2034  # of the harness
+OF_ALL=alone # what they measure others would disturb
 
 ORDER=$ROOT/tests/harness/order.py
 PATIENCE=${AGENTNIC_PATIENCE:-1}
@@ -28,6 +30,7 @@ needs_two_cpus() { [ "$(nproc)" -ge 2 ] || skip "one CPU"; }
 
 # begin RATE: numbered datagrams on all flows, from CPU 0.
 begin() {
+    : >"$WORK/receive" >"$WORK/send" # the word "ready" of those before
     ip netns exec $SERVER python3 "$ORDER" receive --flows $FLOWS 198.18.0.1 $PORT >"$WORK/receive" &
     receive_pid=$!
     until_true 10 grep -q ready "$WORK/receive"

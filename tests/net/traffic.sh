@@ -4,6 +4,8 @@
 # shellcheck disable=SC2119  # arguments of detach are optional
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
+# shellcheck disable=SC2034  # of the harness
+OF_ALL=alone # what they measure others would disturb
 
 test_case "traffic: the xsk service goes to AF_XDP, the kernel service to the kernel" split smoke
 split() {

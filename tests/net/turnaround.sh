@@ -4,11 +4,13 @@
 # the client's. An emulated guest is given ten times as long, and no p99, which needs 1,000 answers.
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
+# shellcheck disable=SC2034  # of the harness
+OF_ALL=alone # what they measure others would disturb
 
 TURNS=$ROOT/tests/harness/turns.py
 PATIENCE=${AGENTNIC_PATIENCE:-1}
 SCALE=1
-ASK_S=2.5
+ASK_S=2
 [ "$PATIENCE" = 1 ] || SCALE=10 ASK_S=8
 USUAL_MS=$((5 * SCALE))
 LATE_MS=$((20 * SCALE))
@@ -34,6 +36,7 @@ attach_both() {
 
 # answer OPTIONS...: a server, by $answering_pid.
 answer() {
+    : >"$WORK/answering"
     ip netns exec $SERVER python3 "$TURNS" serve "$@" 9000 >"$WORK/answering" &
     answering_pid=$!
     until_true 10 grep -q ready "$WORK/answering"

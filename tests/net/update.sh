@@ -127,7 +127,7 @@ two_operators() {
     [[ $(field policy.name) = second || $(field policy.name) = third ]] || fail "policy $(field policy.name)"
 }
 
-test_case "update: no packet is lost by agentnic over 100 updates under load" hundred_updates
+test_case "update: no packet is lost by agentnic over 100 updates under load" hundred_updates alone
 hundred_updates() {
     policy second bulk
     attach >/dev/null
