@@ -73,7 +73,7 @@ agrees() {
     [ "$PATIENCE" != 1 ] || [ $((over * 5)) -le "$samples" ] || fail "too many over the SLO at $1: $over of $samples"
 }
 
-test_case "turnaround: what client and server see over UDP is what the client measures, in native XDP" udp smoke
+test_case "turnaround: what client and server see over UDP is what the client measures, in native XDP" udp
 udp() {
     attach_both native
     answer --late-every 20 $USUAL_MS $LATE_MS
