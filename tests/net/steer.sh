@@ -30,7 +30,7 @@ needs_two_cpus() { [ "$(nproc)" -ge 2 ] || skip "one CPU"; }
 
 # begin RATE: numbered datagrams on all flows, from CPU 0.
 begin() {
-    : >"$WORK/receive" >"$WORK/send" # the word "ready" of those before
+    rm -f "$WORK/receive" "$WORK/send" # with the word "ready" of those before
     ip netns exec $SERVER python3 "$ORDER" receive --flows $FLOWS 198.18.0.1 $PORT >"$WORK/receive" &
     receive_pid=$!
     until_true 10 grep -q ready "$WORK/receive"
