@@ -125,8 +125,8 @@ class Pair {
       if (!long_run) continue;
       CHECK(counts.moved != 0);
       CHECK(counts.moved_early != 0);
-      CHECK(counts.lost != 0);
     }
+    CHECK((saw_losses_ || !long_run));
   }
 
  private:
@@ -158,7 +158,8 @@ class Pair {
     REQUIRE(instance_.maps().write("anic_cpus", cpu, counts));
   }
 
-  void compare_cpu(unsigned cpu, const anic_cpu& expected) const {
+  void compare_cpu(unsigned cpu, const anic_cpu& expected) {
+    saw_losses_ = saw_losses_ || expected.lost != 0;
     INFO("CPU " << cpu);
     anic_cpu found{};
     REQUIRE(instance_.maps().read("anic_cpus", cpu, found));
@@ -204,6 +205,7 @@ class Pair {
   policy::Policy policy_;
   std::uint64_t now_ns_ = 1'000'000'000;
   std::vector<anic_test_packet> seen_;
+  bool saw_losses_ = false;  ///< on the way to a CPU, for a while
 };
 
 void compare_packets(std::size_t packets, bool long_run) {
