@@ -9,8 +9,6 @@
 
 #include <linux/errno.h>
 
-#define ANIC_CPUS_MAX 8192
-
 struct anic_clearing {
 	__u32 slot;
 	__u32 id; /* of the lane or service */

@@ -138,7 +138,7 @@ static int anic_settle_cpu(__u32 number, void *nothing)
 
 __weak __noinline int anic_settle_cpus(void)
 {
-	return bpf_loop(ANIC_STEER_CPUS_MAX, anic_settle_cpu, NULL, 0);
+	return bpf_loop(ANIC_CPUS_MAX, anic_settle_cpu, NULL, 0);
 }
 
 #endif

@@ -10,7 +10,7 @@
 
 #define ANIC_STEER_BUCKETS_LOG2 7
 #define ANIC_STEER_BUCKETS (1 << ANIC_STEER_BUCKETS_LOG2)
-#define ANIC_STEER_CPUS_MAX 8192 /* CPUs have numbers below this */
+#define ANIC_CPUS_MAX 8192 /* CPUs have numbers below this */
 
 /* The value of anic_spread, by lane id: what anic_commit copies into anic_steering. */
 struct anic_spread {

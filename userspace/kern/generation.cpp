@@ -273,6 +273,14 @@ Result<policy::Tables> read_names(const Maps& maps) {
   return tables;
 }
 
+Result<std::vector<anic_spread>> read_spread(const Maps& maps) {
+  std::vector<anic_spread> spread;
+  for (const anic_steering& steering :
+       ANIC_TRY(read_rows<anic_steering>(maps, "anic_steering", 0, ANIC_LANES_MAX)))
+    spread.push_back(steering.to);
+  return spread;
+}
+
 Result<policy::Tables> read_tables(const Maps& maps) {
   const InForce in_force = ANIC_TRY(read_in_force(maps));
   policy::Tables tables = ANIC_TRY(read_names(maps));
@@ -290,9 +298,7 @@ Result<policy::Tables> read_tables(const Maps& maps) {
   part_owners(std::move(ports), tables);
   const auto lanes = std::uint32_t{ANIC_PROFILE__MAX} * ANIC_LANES_MAX;
   tables.lanes = ANIC_TRY(read_rows<anic_lane>(maps, "anic_lanes", slot * lanes, lanes));
-  for (const anic_steering& steering :
-       ANIC_TRY(read_rows<anic_steering>(maps, "anic_steering", 0, ANIC_LANES_MAX)))
-    tables.spread.push_back(steering.to);
+  tables.spread = ANIC_TRY(read_spread(maps));
   return tables;
 }
 
@@ -332,7 +338,7 @@ Status install(const Maps& maps, const CommitPrograms& programs, policy::Tables 
   mark_fresh(tables.services, before.services);
   tables.policy.committed_at_ns = wall_ns();
   ANIC_TRY(fill_slot(maps, (in_force.generation + 1) % ANIC_SLOTS, tables));
-  if (programs.arrive_fd >= 0) ANIC_TRY(open_cpu_queues(maps, programs.arrive_fd, tables));
+  if (programs.arrive_fd >= 0) ANIC_TRY(open_cpu_queues(maps, programs.arrive_fd, tables.spread));
 
   LIBBPF_OPTS(bpf_test_run_opts, options);
   options.ctx_in = &commit;

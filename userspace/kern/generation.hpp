@@ -24,6 +24,9 @@ Result<InForce> read_in_force(const Maps& maps);
 /// Of the tables in force those that have names: tenants and services.
 Result<policy::Tables> read_names(const Maps& maps);
 
+/// The CPUs of each lane, by id.
+Result<std::vector<anic_spread>> read_spread(const Maps& maps);
+
 /// The tables of the generation in force; cgroups are among the senders, by id.
 Result<policy::Tables> read_tables(const Maps& maps);
 

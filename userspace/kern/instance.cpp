@@ -357,7 +357,7 @@ Result<AttachReport> attach_programs(const Object& object, const Interface& inte
   meta.mode = static_cast<__u8>(report.mode);
   ANIC_TRY(maps.write(kMetaPin, 0, meta));
   if (report.mode == ANIC_MODE_NATIVE)
-    ANIC_TRY(open_cpu_queues(maps, object.commit().arrive_fd, ANIC_TRY(read_tables(maps))));
+    ANIC_TRY(open_cpu_queues(maps, object.commit().arrive_fd, ANIC_TRY(read_spread(maps))));
   ANIC_TRY(pin_link(in, dir, kLinkPin));
   const std::uint32_t uses = ANIC_TRY(read_in_force(maps)).policy.uses;
   for (const std::string& note : steering_notes(uses, report.mode, interface.driver))

@@ -32,7 +32,7 @@ std::set<unsigned> parse_cpu_list(std::string_view text) {
     if (error != std::errc()) break;
     unsigned last = first;
     if (next != end && *next == '-') next = std::from_chars(next + 1, end, last).ptr;
-    for (unsigned cpu = first; cpu <= last && cpu < ANIC_STEER_CPUS_MAX; ++cpu) cpus.insert(cpu);
+    for (unsigned cpu = first; cpu <= last && cpu < ANIC_CPUS_MAX; ++cpu) cpus.insert(cpu);
     at = next != end ? next + 1 : end;
   }
   return cpus;
@@ -105,8 +105,8 @@ Status fit_steering(policy::Tables& tables) {
   return {};
 }
 
-Status open_cpu_queues(const Maps& maps, int arrive_fd, const policy::Tables& tables) {
-  for (const anic_spread& spread : tables.spread) {
+Status open_cpu_queues(const Maps& maps, int arrive_fd, std::span<const anic_spread> lanes) {
+  for (const anic_spread& spread : lanes) {
     for (const unsigned cpu : policy::cpus_of(spread)) {
       if (!has_queue(maps, cpu)) ANIC_TRY(put_queue(maps, cpu, arrive_fd));
     }

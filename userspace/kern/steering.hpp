@@ -4,6 +4,7 @@
 /// CPUs that lanes are spread over: whether this machine has them, and their queues in the cpumap.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,7 @@ Status fit_steering(policy::Tables& tables);
 
 /// Gives each CPU that a lane is spread over its queue, with anic_arrive on the other side of it. Those that
 /// have one keep it, and what it holds.
-Status open_cpu_queues(const Maps& maps, int arrive_fd, const policy::Tables& tables);
+Status open_cpu_queues(const Maps& maps, int arrive_fd, std::span<const anic_spread> lanes);
 
 /// Puts another anic_arrive behind the queues that there are. What the old ones hold is delivered first.
 Status renew_cpu_queues(const Maps& maps, int arrive_fd);

@@ -73,7 +73,7 @@ Marks read_marks(const Json& json, const Pointer& at) {
 std::vector<std::uint16_t> read_cpus(const ObjectReader& object) {
   std::vector<std::uint16_t> cpus;
   object.each("cpus", [&](const Json& value, const Pointer& place) {
-    const auto cpu = static_cast<std::uint16_t>(integer_at(value, place, 0, ANIC_STEER_CPUS_MAX - 1));
+    const auto cpu = static_cast<std::uint16_t>(integer_at(value, place, 0, ANIC_CPUS_MAX - 1));
     if (std::ranges::find(cpus, cpu) != cpus.end())
       throw Fault{place.to_string(), fmt::format("CPU {} stands twice", cpu), ""};
     if (cpus.size() == ANIC_STEER_BUCKETS)
