@@ -63,6 +63,16 @@ static __always_inline __u32 anic_owned_service(__u32 slot, __u32 tenant, __u32 
 	return client ? block->client[tenant] : block->server[tenant];
 }
 
+/* The class that packets of a service count as. */
+static __always_inline __u32 anic_class_of(const struct anic_service *row, __u32 tenant, __u32 service,
+					   __u32 uses)
+{
+	struct anic_escalation key = { .tenant = tenant, .service = service };
+	const __u32 *cls = uses & ANIC_USES_ESCALATIONS ? bpf_map_lookup_elem(&anic_escalated, &key) : NULL;
+
+	return cls && *cls < ANIC_CLASS__MAX ? *cls : row->cls;
+}
+
 /* `sender`: the tenant that sent it, if that is known; it goes before addresses. */
 static __always_inline __u32 anic_match(const struct anic_key *key, __u32 uses, __u32 sender)
 {
@@ -114,7 +124,8 @@ static __always_inline __u32 anic_match(const struct anic_key *key, __u32 uses, 
 		index = slot * ANIC_SERVICES_MAX + service;
 		row = bpf_map_lookup_elem(&anic_services, &index);
 		if (row && row->cls)
-			return ANIC_VERDICT(service, ANIC_LANE(tenant, row->cls),
+			return ANIC_VERDICT(service,
+					    ANIC_LANE(tenant, anic_class_of(row, tenant, service, uses)),
 					    row->path == ANIC_PATH_XSK && in ? ANIC_REASON_REDIRECT_XSK
 									     : ANIC_REASON_PASS_SERVICE);
 	}

@@ -9,7 +9,9 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "abi/audit.h"
 #include "abi/flow.h"
+#include "abi/guardian.h"
 #include "abi/lane.h"
 #include "abi/meta.h"
 #include "abi/policy.h"
@@ -17,6 +19,40 @@
 #include "abi/stats.h"
 #include "abi/steer.h"
 #include "abi/turn.h"
+
+/* What the guardian works on, one thing at a time. */
+struct anic_scratch {
+	__u64 now_ns;
+	__u32 generation;
+	__u32 over; /* the session that is drained: enum anic_failsafe that ends it */
+	struct anic_proposal proposal;
+	struct anic_record record;
+	char reason[ANIC_TEXT_LEN]; /* of an operator */
+	/* a judgement */
+	__u32 tenant;
+	__u32 target;
+	__u32 row;	 /* of anic_actions */
+	__u32 rewritten; /* as of struct anic_record */
+	__u32 invariant; /* enum anic_invariant */
+	__u32 flips;	 /* 1: it is a flip */
+	__u64 observed;	 /* the value in force */
+	__u64 value;	 /* the one that will be */
+	__u64 raw;	 /* ... as it stands in the lane, table or map */
+	__u64 stated;	 /* ... as the policy has it there */
+	__u64 duration_ns;
+	__u64 tenant_interval_ns; /* R3: between two changes of the tenant, on average */
+	__u64 interval_ns;	  /* ... of all */
+	/* a look at SLOs */
+	__u64 since_ns; /* of the lanes that missed theirs: since when */
+	__u32 missed_lane;
+	__u32 missed;	 /* lanes that missed theirs */
+	__u32 again;	 /* ... twice in a row */
+	__u32 lowered;	 /* limits of bulk */
+	__u64 latest_ns; /* of the change that is the latest */
+	__u32 latest;	 /* its row + 1 */
+	__u32 unstable;	 /* the tenant that is to go into fail-safe, or 0 */
+	__u64 sum_bps;
+};
 
 #define ANIC_READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
 
@@ -105,16 +141,16 @@ struct {
 	__type(value, struct anic_policy);
 } anic_policies SEC(".maps") __weak;
 
-/* What anic_commit copies into the lanes. */
+/* What anic_prepare copies into the lanes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, ANIC_PROFILE__MAX *ANIC_LANES_MAX);
+	__uint(max_entries, ANIC_PROFILES_STATED *ANIC_LANES_MAX);
 	__uint(map_flags, BPF_F_RDONLY_PROG);
 	__type(key, __u32);
 	__type(value, struct anic_lane);
 } anic_staging SEC(".maps") __weak;
 
-/* ... and into the steering tables. */
+/* ... and anic_commit into the steering tables. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, ANIC_LANES_MAX);
@@ -122,6 +158,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct anic_spread);
 } anic_spread SEC(".maps") __weak;
+
+/* ... and anic_prepare into anic_guarding. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__type(key, __u32);
+	__type(value, struct anic_guarding);
+} anic_staged SEC(".maps") __weak;
 
 /* --- written by BPF programs alone: userspace has frozen them --- */
 
@@ -180,6 +225,94 @@ struct {
 	__type(key, __u32);
 	__type(value, struct anic_turn_lane);
 } anic_turns SEC(".maps") __weak;
+
+/* --- the guardian's: frozen, too --- */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct anic_modes);
+} anic_modes SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_SLOTS);
+	__type(key, __u32);
+	__type(value, struct anic_guarding);
+} anic_guarding SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct anic_guard);
+} anic_guard SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_TENANTS_MAX);
+	__type(key, __u32);
+	__type(value, struct anic_ward);
+} anic_wards SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_ACTION_ROWS);
+	__type(key, __u32);
+	__type(value, struct anic_action);
+} anic_actions SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_SESSIONS_MAX);
+	__type(key, __u32);
+	__type(value, struct anic_session);
+} anic_sessions SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_TENANTS_MAX);
+	__type(key, __u32);
+	__type(value, struct anic_dump);
+} anic_dumps SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct anic_chain);
+} anic_chain SEC(".maps") __weak;
+
+/* Records that found no room in anic_audit: a ring of its own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ANIC_WAITING_MAX);
+	__type(key, __u32);
+	__type(value, struct anic_record);
+} anic_waiting SEC(".maps") __weak;
+
+/* Of who holds the lock of the guardian. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct anic_scratch);
+} anic_scratch SEC(".maps") __weak;
+
+/* Services of a tenant that are treated as another class. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, ANIC_ACTION_ROWS);
+	__type(key, struct anic_escalation);
+	__type(value, __u32);
+} anic_escalated SEC(".maps") __weak;
+
+/* Records, until somebody takes them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, ANIC_AUDIT_BYTES);
+} anic_audit SEC(".maps") __weak;
 
 /* --- the packet path's own --- */
 

@@ -112,12 +112,32 @@ static __always_inline __u64 anic_claim_rate(const struct anic_claim *claim, con
 	return anic_max(anic_min(rate, claim->most_bps), ANIC_RATE_MIN_BPS);
 }
 
-static __always_inline const struct anic_lane *anic_lane_of(__u32 generation, __u32 id)
+static __always_inline struct anic_lane *anic_lane_in(__u32 generation, __u32 profile, __u32 id)
 {
-	__u32 index =
-		(generation % ANIC_SLOTS * ANIC_PROFILE__MAX + ANIC_PROFILE_POLICY) * ANIC_LANES_MAX + id;
+	__u32 index = (generation % ANIC_SLOTS * ANIC_PROFILE__MAX + profile) * ANIC_LANES_MAX + id;
 
 	return bpf_map_lookup_elem(&anic_lanes, &index);
+}
+
+/* Whether a tenant is in fail-safe, by itself or with the instance. */
+static __always_inline __u32 anic_is_in_failsafe(__u32 tenant)
+{
+	__u32 zero = 0;
+	const struct anic_modes *modes = bpf_map_lookup_elem(&anic_modes, &zero);
+
+	if (!modes)
+		return 0;
+	barrier_var(tenant); /* clang would know that it is less, and the verifier not */
+	return ANIC_MODE_FAILSAFE(ANIC_READ_ONCE(modes->words[0]) |
+				  ANIC_READ_ONCE(modes->words[tenant & (ANIC_MODES - 1)]));
+}
+
+/* The lane as it is in force. */
+static __always_inline const struct anic_lane *anic_lane_of(__u32 generation, __u32 id)
+{
+	return anic_lane_in(
+		generation,
+		anic_is_in_failsafe(ANIC_LANE_TENANT(id)) ? ANIC_PROFILE_FALLBACK : ANIC_PROFILE_TUNED, id);
 }
 
 static __always_inline struct anic_bucket *anic_bucket_of(__u32 direction, __u32 lane)
@@ -131,6 +151,23 @@ static __always_inline struct anic_bucket *anic_bucket_of(__u32 direction, __u32
 static __always_inline __u64 anic_ceiling(const struct anic_lane *lane, __u64 link_bps)
 {
 	return lane->ceiling_bps ? anic_min(lane->ceiling_bps, link_bps) : link_bps;
+}
+
+/* What the guardian limits bulk of a tenant to when SLOs are missed; else no limit. */
+static __always_inline __u64 anic_bulk_limit(__u32 tenant)
+{
+	const struct anic_ward *ward = bpf_map_lookup_elem(&anic_wards, &tenant);
+
+	return ward && ward->bulk_bps ? ward->bulk_bps : ~0ULL;
+}
+
+/* The most that a lane may have. */
+static __always_inline __u64 anic_most(const struct anic_lane *lane, __u32 cls, __u64 bulk_bps,
+				       __u64 link_bps)
+{
+	__u64 most = anic_ceiling(lane, link_bps);
+
+	return cls == ANIC_CLASS_BULK ? anic_min(most, bulk_bps) : most;
 }
 
 /*
@@ -195,7 +232,7 @@ static int anic_claim_of_tenant(__u32 tenant, void *context)
 	const struct anic_lane *whole = anic_lane_of(round->generation, ANIC_LANE(tenant, ANIC_CLASS_NONE));
 	const struct anic_lane *lane;
 	struct anic_bucket *bucket;
-	__u64 wants = 0;
+	__u64 wants = 0, bulk_bps = anic_bulk_limit(tenant);
 	__u32 cls;
 
 	if (!claim || !whole)
@@ -210,7 +247,7 @@ static int anic_claim_of_tenant(__u32 tenant, void *context)
 		bucket = anic_bucket_of(round->direction, ANIC_LANE(tenant, cls));
 		if (!lane || !bucket)
 			return 1;
-		wants += anic_lane_wants(bucket, round, anic_ceiling(lane, round->link_bps));
+		wants += anic_lane_wants(bucket, round, anic_most(lane, cls, bulk_bps, round->link_bps));
 	}
 	claim->wants_bps = anic_min(wants, claim->most_bps);
 	return 0;
@@ -223,6 +260,7 @@ __weak __noinline int anic_share_lanes(__u32 direction, __u32 generation, __u32 
 	__u32 first = direction * ANIC_CLAIMS_MAX + ANIC_TENANTS_MAX, index = ANIC_LEVEL(direction, 1), cls;
 	const struct anic_lane *link = anic_lane_of(generation, ANIC_LANE(0, ANIC_CLASS_NONE)), *lane;
 	const struct anic_level *level = anic_level(index);
+	__u64 bulk_bps = anic_bulk_limit(tenant);
 	struct anic_bucket *bucket;
 	struct anic_claim *claim;
 
@@ -234,7 +272,7 @@ __weak __noinline int anic_share_lanes(__u32 direction, __u32 generation, __u32 
 			return 0;
 		claim->weight = lane->weight;
 		claim->least_bps = lane->rate_bps;
-		claim->most_bps = anic_min(anic_ceiling(lane, link->ceiling_bps), rate_bps);
+		claim->most_bps = anic_min(anic_most(lane, cls, bulk_bps, link->ceiling_bps), rate_bps);
 		claim->wants_bps =
 			anic_min(bucket->hungry ? claim->most_bps : bucket->wanted_bps, claim->most_bps);
 	}

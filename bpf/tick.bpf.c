@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Not at any hook: what runs by itself, every ANIC_SHARE_NS, for as long as the maps are pinned, with all of
+ * Not at any hook: what runs by itself, at every tick, for as long as the maps are pinned, with all of
  * userspace dead. anic_start sets it going, and again with the programs of an upgrade.
  */
-#include "turn.bpf.h"
-
-#include <linux/errno.h>
+#include "watch.bpf.h"
 
 #define CLOCK_MONOTONIC 1 /* linux/time.h, which redefines what libbpf's headers have */
 
 struct anic_ticker {
 	struct bpf_timer timer;
+	__u64 again; /* 1: only what the guardian's lock was in the way of */
 };
 
 struct {
@@ -20,20 +19,23 @@ struct {
 	__type(value, struct anic_ticker);
 } anic_ticker SEC(".maps");
 
+/* Until the next one. */
+static __always_inline __u64 anic_tick_ns(void)
+{
+	const struct anic_state *state = anic_state_of();
+	const struct anic_guarding *guarding = state ? anic_guarding_of((__u32)state->word) : NULL;
+	__u64 tick_ns = guarding ? guarding->envelope.tick_ns : 0;
+
+	return tick_ns ? tick_ns : ANIC_SHARE_NS;
+}
+
 static int anic_tick(void *map, __u32 *key, struct anic_ticker *ticker)
 {
-	__u32 zero = 0;
-	const struct anic_state *state = bpf_map_lookup_elem(&anic_state, &zero);
 	__u64 now_ns = bpf_ktime_get_ns();
+	int code = ticker->again ? anic_guard_tick(now_ns) : anic_tick_at(now_ns);
 
-	if (state && (__u32)state->word) {
-		anic_share_out(ANIC_DIRECTION_IN, (__u32)state->word, now_ns);
-		anic_share_out(ANIC_DIRECTION_OUT, (__u32)state->word, now_ns);
-		anic_turn_tick((__u32)state->word, now_ns);
-		if (state->word >> 32 & ANIC_USES_CPUS)
-			anic_settle_cpus();
-	}
-	bpf_timer_start(&ticker->timer, ANIC_SHARE_NS, 0);
+	ticker->again = code == -EBUSY;
+	bpf_timer_start(&ticker->timer, ticker->again ? ANIC_LOCK_RETRY_NS : anic_tick_ns(), 0);
 	return 0;
 }
 
@@ -51,5 +53,5 @@ int anic_start(void *nothing)
 	if (code && code != -EBUSY) /* that it is initialised already */
 		return code;
 	code = bpf_timer_set_callback(&ticker->timer, anic_tick);
-	return code ? code : bpf_timer_start(&ticker->timer, ANIC_SHARE_NS, 0);
+	return code ? code : bpf_timer_start(&ticker->timer, anic_tick_ns(), 0);
 }

@@ -5,7 +5,7 @@
  * for tenant 0 the ceiling is the link's rate, or 0 if that is not stated.
  *
  * anic_lanes has one for each slot, profile and id, in this order. Userspace cannot write it: it fills
- * anic_staging, and anic_commit copies.
+ * anic_staging, with the profiles before ANIC_PROFILES_STATED, and anic_prepare copies.
  */
 #ifndef ANIC_ABI_LANE_H
 #define ANIC_ABI_LANE_H
@@ -17,13 +17,19 @@
 
 #define ANIC_LANES_MAX (ANIC_TENANTS_MAX * ANIC_CLASS__MAX)
 #define ANIC_LANE(tenant, cls) ((tenant) * ANIC_CLASS__MAX + (cls))
+#define ANIC_LANE_TENANT(id)                                                                                 \
+	((id) * 43691U >> 18) /* id / ANIC_CLASS__MAX, without a division, below 65536                       \
+			       */
 
-/* Which of the two tables of a generation. */
+/* Which of the tables of a generation. */
 enum anic_profile {
-	ANIC_PROFILE_POLICY = 0,   /* what the policy gives, and what may be retuned */
-	ANIC_PROFILE_FALLBACK = 1, /* what is in force when nothing else can be trusted */
-	ANIC_PROFILE__MAX = 2,
+	ANIC_PROFILE_POLICY = 0,   /* what the policy gives */
+	ANIC_PROFILE_FALLBACK = 1, /* what is in force in fail-safe */
+	ANIC_PROFILE_TUNED =
+		2, /* what is in force else: the policy's, with what the guardian let be changed */
+	ANIC_PROFILE__MAX = 3,
 };
+#define ANIC_PROFILES_STATED 2
 
 struct anic_lane {
 	__u64 rate_bps;	     /* guaranteed, bit/s on the wire; 0: nothing is */

@@ -113,8 +113,9 @@ enum anic_uses {
 		8,	   /* the interface is the host's end of a workload's: local and remote are swapped */
 	ANIC_USES_FQ = 16, /* not of the policy: the interface has fq at its root, which keeps packets until
 			      they may leave */
-	ANIC_USES_CPUS = 32,	 /* lanes are spread over CPUs */
-	ANIC_USES_CPUS_TCP = 64, /* ... TCP too. Not of the policy: cpumap of this kernel does GRO */
+	ANIC_USES_CPUS = 32,	     /* lanes are spread over CPUs */
+	ANIC_USES_CPUS_TCP = 64,     /* ... TCP too. Not of the policy: cpumap of this kernel does GRO */
+	ANIC_USES_ESCALATIONS = 128, /* not of the policy: services are treated as another class */
 };
 
 /* The value of anic_policies, indexed by slot. */
@@ -138,19 +139,19 @@ ANIC_ASSERT(sizeof(struct anic_policy) == 160);
 #define ANIC_HASH_KEYS 14 /* a pair for each 64-bit word of a key */
 
 struct anic_state {
-	__u64 word;	   /* generation in bits 0 to 31, enum anic_uses in bits 32 to 63; 0: no policy */
+	__u64 word;	   /* generation in bits 0 to 31, enum anic_uses in bits 32 to 63; 0: no policy. An
+			      escalation adds ANIC_SLOTS to the generation, which voids the flow cache */
 	__u64 hash_factor; /* odd; like the keys random, of this instance: nobody can aim at an entry of the
 			      flow cache */
 	__u32 hash_keys[ANIC_HASH_KEYS];
 };
 ANIC_ASSERT(sizeof(struct anic_state) == 72);
 
-/* The argument of the anic_commit program, and its answer. */
-struct anic_commit {
+/* The argument of the anic_prepare program. */
+struct anic_prepare {
 	__u32 expected; /* the generation in force; another one is refused */
-	__u32 uses;	/* enum anic_uses */
-	__u64 now_ns;	/* the time at which rates are shared out, for tests; 0: now */
+	__u32 _pad;
 };
-ANIC_ASSERT(sizeof(struct anic_commit) == 16);
+ANIC_ASSERT(sizeof(struct anic_prepare) == 8);
 
 #endif

@@ -21,11 +21,12 @@ ANIC_ASSERT(sizeof(struct anic_spread) == 256);
 /* The value of anic_steering, by lane id. BPF programs alone write it. */
 struct anic_steering {
 	struct anic_spread to;
+	struct anic_spread stated;	/* `to` as the policy has it */
 	__u64 last[ANIC_STEER_BUCKETS]; /* see ANIC_STEERED */
 	__u64 used;			/* 1: the policy spreads this lane */
 	__u64 _pad[7];
 };
-ANIC_ASSERT(sizeof(struct anic_steering) == 1344);
+ANIC_ASSERT(sizeof(struct anic_steering) == 1600);
 
 /*
  * Where the last packet of a bucket went: CPU plus 1 (0: it stayed) in bits 48 to 63, in bits 32 to 47 the

@@ -21,6 +21,8 @@
 namespace agentnic {
 namespace {
 
+using Entry = std::unique_ptr<bpf_object, void (*)(bpf_object*)>;
+
 constexpr const char* kEntry = ".build/tests/fixtures/entry.bpf.o";
 
 template <typename T>
@@ -33,14 +35,20 @@ void require(const Status& status) {
   if (!status) FAIL(status.error().text());
 }
 
-/// The test programs, whose maps of the packet path are those of the instance.
-std::unique_ptr<bpf_object, void (*)(bpf_object*)> load_entry(const kern::Maps& maps) {
-  std::unique_ptr<bpf_object, void (*)(bpf_object*)> entry(bpf_object__open_file(kEntry, nullptr),
-                                                           bpf_object__close);
+/// One of the test programs alone, since the verifier takes its time for each. Its maps are the instance's,
+/// and those for tests the ones of `other`, if there is one.
+Entry load_entry(const kern::Maps& maps, const char* program, const bpf_object* other) {
+  Entry entry(bpf_object__open_file(kEntry, nullptr), bpf_object__close);
   if (!entry) FAIL(kEntry << ": " << std::strerror(errno));
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, entry.get()) {
-    if (const int fd = maps.fd(bpf_map__name(map)); fd >= 0) REQUIRE(bpf_map__reuse_fd(map, fd) == 0);
+    int fd = maps.fd(bpf_map__name(map));
+    if (fd < 0 && other != nullptr) fd = bpf_object__find_map_fd_by_name(other, bpf_map__name(map));
+    if (fd >= 0) REQUIRE(bpf_map__reuse_fd(map, fd) == 0);
+  }
+  bpf_program* each = nullptr;
+  bpf_object__for_each_program(each, entry.get()) {
+    REQUIRE(bpf_program__set_autoload(each, std::strcmp(bpf_program__name(each), program) == 0) == 0);
   }
   REQUIRE(bpf_object__load(entry.get()) == 0);
   return entry;
@@ -74,8 +82,7 @@ std::int32_t passed(model::Hook hook) { return hook == model::Hook::Xdp ? XDP_PA
 
 std::int32_t dropped(model::Hook hook) { return hook == model::Hook::Xdp ? XDP_DROP : TC_ACT_SHOT; }
 
-Instance::Instance()
-    : object_(value_of(kern::Object::load())), maps_(value_of(object_.maps())), entry_(load_entry(maps_)) {}
+Instance::Instance() : object_(value_of(kern::Object::load())), maps_(value_of(object_.maps())) {}
 
 policy::Ids Instance::install(const policy::Policy& policy, const std::function<void(policy::Tables&)>& edit,
                               std::uint64_t now_ns) {
@@ -110,6 +117,8 @@ std::optional<std::int32_t> Instance::pass(model::Hook hook, std::span<const std
 std::vector<anic_test_result> Instance::run(model::Hook hook, std::span<const anic_test_packet> packets,
                                             std::uint64_t now_ns) const {
   REQUIRE(packets.size() <= ANIC_TEST_PACKETS_MAX);
+  const char* const names[] = {"test_xdp", "test_tc_in", "test_tc_out"};
+  const int fd = program(names[static_cast<int>(hook)]);
   const std::vector<std::uint32_t> keys = first_keys(packets.size());
   auto count = static_cast<std::uint32_t>(packets.size());
   REQUIRE(bpf_map_update_batch(map("test_packets"), keys.data(), packets.data(), &count, nullptr) == 0);
@@ -117,8 +126,7 @@ std::vector<anic_test_result> Instance::run(model::Hook hook, std::span<const an
   const anic_test_setup setup{.now_ns = now_ns, .next = 0, ._pad = 0};
   REQUIRE(bpf_map_update_elem(map("test_setup"), &zero, &setup, BPF_ANY) == 0);
   const std::vector<std::byte> anything(64);
-  const char* const names[] = {"test_xdp", "test_tc_in", "test_tc_out"};
-  (void)value_of(kern::time_runs(program(names[static_cast<int>(hook)]), anything, count));
+  (void)value_of(kern::time_runs(fd, anything, count));
 
   std::vector<anic_test_result> results(packets.size());
   for (const std::uint32_t i : keys) {
@@ -129,12 +137,23 @@ std::vector<anic_test_result> Instance::run(model::Hook hook, std::span<const an
   return results;
 }
 
-void Instance::tick(std::uint64_t now_ns) const {
+void Instance::tick(std::uint64_t now_ns) const { REQUIRE(try_tick(now_ns) == 0); }
+
+int Instance::try_tick(std::uint64_t now_ns) const {
+  const int fd = program("test_tick");
   const std::uint32_t zero = 0;
   const anic_test_setup setup{.now_ns = now_ns, .next = 0, ._pad = 0};
   REQUIRE(bpf_map_update_elem(map("test_setup"), &zero, &setup, BPF_ANY) == 0);
   LIBBPF_OPTS(bpf_test_run_opts, options);
-  REQUIRE(bpf_prog_test_run_opts(program("test_tick"), &options) == 0);
+  REQUIRE(bpf_prog_test_run_opts(fd, &options) == 0);
+  return static_cast<int>(options.retval);
+}
+
+void Instance::count_turns(anic_test_turn turn) const {
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  options.ctx_in = &turn;
+  options.ctx_size_in = sizeof(turn);
+  REQUIRE(bpf_prog_test_run_opts(program("test_turn"), &options) == 0);
   REQUIRE(options.retval == 0);
 }
 
@@ -158,10 +177,17 @@ anic_control Instance::control() const {
 }
 
 int Instance::program(const char* name) const {
-  return bpf_program__fd(bpf_object__find_program_by_name(entry_.get(), name));
+  auto found = entries_.find(name);
+  if (found == entries_.end()) {
+    const bpf_object* other = entries_.empty() ? nullptr : entries_.begin()->second.get();
+    found = entries_.emplace(name, load_entry(maps_, name, other)).first;
+  }
+  return bpf_program__fd(bpf_object__find_program_by_name(found->second.get(), name));
 }
 
-int Instance::map(const char* name) const { return bpf_object__find_map_fd_by_name(entry_.get(), name); }
+int Instance::map(const char* name) const {
+  return bpf_object__find_map_fd_by_name(entries_.begin()->second.get(), name);
+}
 
 std::string counter_differences(const anic_counters& expected, const anic_counters& found) {
   std::string text;

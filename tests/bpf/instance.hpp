@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -60,6 +61,12 @@ class Instance final {
   /// Shares rates out at a time; no timer does.
   void tick(std::uint64_t now_ns) const;
 
+  /// The same, which may answer -EBUSY: somebody holds the guardian's lock.
+  [[nodiscard]] int try_tick(std::uint64_t now_ns) const;
+
+  /// Counts answers of a lane, and sets what it asked for.
+  void count_turns(anic_test_turn turn) const;
+
   /// The sum over all CPUs.
   [[nodiscard]] std::unique_ptr<anic_counters> counters() const;
   [[nodiscard]] anic_control control() const;
@@ -68,13 +75,15 @@ class Instance final {
   [[nodiscard]] const kern::Maps& maps() const { return maps_; }
 
  private:
+  /// Of the test programs, each of which is loaded when it is first wanted.
   [[nodiscard]] int program(const char* name) const;
+  /// Of the test programs, once there is one.
   [[nodiscard]] int map(const char* name) const;
 
   kern::Object object_;
   kern::Maps maps_;
   policy::Ids ids_;
-  std::unique_ptr<bpf_object, void (*)(bpf_object*)> entry_;
+  mutable std::map<std::string, std::unique_ptr<bpf_object, void (*)(bpf_object*)>> entries_;  ///< by program
 };
 
 /// One line for each counter that differs, "" if none does: what it counts, and both values.

@@ -19,8 +19,9 @@
 
 #include "../model/random.hpp"
 #include "abi/flow.h"
-#include "kern/flow_bench.hpp"
+#include "kern/bench_programs.hpp"
 #include "kern/generation.hpp"
+#include "kern/order.hpp"
 #include "kern/test_run.hpp"
 #include "lab/packet.hpp"
 #include "policy/parse.hpp"
@@ -61,12 +62,12 @@ anic_test_result run_one(const Instance& instance, Hook hook, const lab::Frame& 
 std::uint32_t class_of(const anic_test_result& result) { return result.lane % ANIC_CLASS__MAX; }
 
 /// The answer of anic_commit.
-int commit(const Instance& instance, anic_commit argument) {
-  LIBBPF_OPTS(bpf_test_run_opts, options);
-  options.ctx_in = &argument;
-  options.ctx_size_in = sizeof(argument);
-  REQUIRE(bpf_prog_test_run_opts(instance.object().commit().commit_fd, &options) == 0);
-  return static_cast<int>(options.retval);
+int commit(const Instance& instance, std::uint32_t expected) {
+  anic_order order{};
+  order.what = expected;
+  const auto code = kern::run_order(instance.object().commit().commit_fd, order, "commit");
+  REQUIRE(code.has_value());
+  return *code;
 }
 
 /// The flows in the cache between the addresses of `frame`: what else their keys have.
@@ -161,8 +162,8 @@ TEST_CASE("instance: userspace cannot write lanes and the generation, programs n
 TEST_CASE("commit: refused when another generation is in force than the caller believes") {
   Instance instance;
   instance.install(one_service("web", "rpc"));
-  CHECK(commit(instance, {.expected = 0, .uses = 0, .now_ns = 0}) == -ESTALE);
-  CHECK(commit(instance, {.expected = 2, .uses = 0, .now_ns = 0}) == -ESTALE);
+  CHECK(commit(instance, 0) == -ESTALE);
+  CHECK(commit(instance, 2) == -ESTALE);
   CHECK(kern::read_in_force(instance.maps())->generation == 1);
   CHECK(class_of(run_one(instance, Hook::Xdp, udp(1, 9000))) == ANIC_CLASS_RPC);
 }
@@ -217,7 +218,7 @@ TEST_CASE("flows: those in use outlive a flood of others") {
   constexpr std::uint16_t kInUse = 1'000;  // some of which share a set of the cache
   Instance instance;
   instance.install(one_service("web", "rpc"));
-  const auto bench = kern::FlowBench::load(instance.maps());
+  const auto bench = kern::BenchPrograms::load(instance.maps());
   REQUIRE(bench);
   const lab::Frame frame = udp(1, 9000);
   // at random: ports in a row would spread so evenly that no two share a set

@@ -72,6 +72,7 @@ class Pair {
         policy_,
         [&](policy::Tables& tables) {
           for (const std::uint32_t lane : kept) tables.lanes[lane].path = ANIC_PATH_KERNEL;
+          tables.guarding.envelope.protects = 0;  // what it does to bulk has a model of its own
           if (paced) tables.policy.uses |= ANIC_USES_FQ;
           tables.policy.uses &= ~static_cast<std::uint32_t>(ANIC_USES_CPUS_TCP);
           if (tcp_too) tables.policy.uses |= ANIC_USES_CPUS_TCP;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sends UDP datagrams at a rate, and measures what arrives, for the net tests of quotas.
 
-    send [--from ADDRESS] [--cpu N] RATE BYTES TO PORT     wire bit/s; payload bytes; until it is ended
+    send [--from ADDRESS] [--cpu N] [--mark N] RATE BYTES TO PORT     wire bit/s; payload bytes; until it is ended
     receive WARM-UP SECONDS PORT...                        the wire bit/s of each port, one number a line; what comes
                                                            in the seconds of the warm-up does not count
 """
@@ -15,6 +15,7 @@ import time
 
 OVERHEAD = {socket.AF_INET: 14 + 20 + 8 + 24, socket.AF_INET6: 14 + 40 + 8 + 24}  # headers, and what a frame costs on the wire
 SLICE_S = 0.002
+SO_MARK = 36
 
 
 def family_of(address):
@@ -28,6 +29,8 @@ def send(options):
     sender = socket.socket(family, socket.SOCK_DGRAM)
     if options.source:
         sender.bind((options.source, 0))
+    if options.mark:
+        sender.setsockopt(socket.SOL_SOCKET, SO_MARK, options.mark)
     sender.connect((options.to, options.port))
     datagram = bytes(options.bytes)
     gap = (options.bytes + OVERHEAD[family]) * 8 / options.rate
@@ -72,6 +75,7 @@ def main():
     role = roles.add_parser("send")
     role.add_argument("--from", dest="source")
     role.add_argument("--cpu", type=int)
+    role.add_argument("--mark", type=int)
     role.add_argument("rate", type=float)
     role.add_argument("bytes", type=int)
     role.add_argument("to")

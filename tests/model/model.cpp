@@ -94,13 +94,14 @@ void Model::install(const Policy& policy, const policy::Ids& ids, const anic_sta
   ids_ = ids;
   kept_on_kernel_ = std::move(kept_on_kernel);
   paced_ = paced;
+  steers_ = policy.steers();
   for (Shares& shares : shares_) shares.install(policy, ids, now_ns);
   steering_.install(policy, ids, state, tcp_too);
 }
 
 void Model::tick(std::uint64_t now_ns) {
   for (Shares& shares : shares_) shares.share_out(now_ns);
-  steering_.tick();
+  if (steers_) steering_.tick();
 }
 
 /// Names that were not there before begin with empty counters; what their lanes had is that of tenants gone.

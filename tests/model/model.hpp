@@ -112,6 +112,7 @@ class Model final {
   policy::Ids ids_;
   std::set<std::uint32_t> kept_on_kernel_;
   bool paced_ = false;
+  bool steers_ = false;  ///< as the tick knows
   std::array<Shares, ANIC_DIRECTION__MAX> shares_;
   Steering steering_;
   std::unique_ptr<anic_counters> counters_ = std::make_unique<anic_counters>();

@@ -11,7 +11,7 @@ attaches() {
     try "$LOAD" status lab0 --netns $SERVER --json
     equal "$status" 0 "status"
     equal "$(jq -r '.schema, .instances[0].state, .instances[0].mode, .instances[0].policy.name' <<<"$out" | paste -sd ' ')" \
-        "agentnic.status/2 attached native first-light" "status"
+        "agentnic.status/3 attached native first-light" "status"
     [ "$(xdp_id)" != 0 ] || fail "no XDP program on lab0"
     "$LOAD" status | grep -q 'lab0 in netns agentnic-server: attached'
 }
@@ -234,7 +234,7 @@ killed_attach() { at_each_step detach after_kill "$LOAD" attach lab0 --netns $SE
 test_case "kill -9: at each step of a detach, and the next one works" killed_detach
 killed_detach() { at_each_step attach after_kill "$LOAD" detach lab0 --netns $SERVER; }
 
-test_case "interface removed: status says so, detach cleans up, a new one can be attached" removed smoke
+test_case "interface removed: status says so, detach cleans up, a new one can be attached" removed
 removed() {
     attach >/dev/null
     ip -n $SERVER link del lab0

@@ -115,7 +115,7 @@ compare_ids() {
 OF_ALL="" test_case "compare: writes the list that is its contract" compare_contract # its figures are not looked at
 compare_contract() {
     # Under emulation no figure is valid, and the status says so.
-    try "$BENCH" compare xdp_hot_ns --out "$WORK/bench.json"
+    try "$BENCH" compare chain_ns --out "$WORK/bench.json"
     equal "$(jq '.[0].valid' "$WORK/bench.json")" "$([ "$status" = 0 ] && echo true || echo false)" "valid, with status $status"
     equal "$(jq -c '.[0] | keys_unsorted' "$WORK/bench.json")" \
         '["id","value","unit","peer","ratio","low","high","target","met","valid","note"]' "keys"

@@ -173,7 +173,7 @@ shared_on() {
     equal "$(field 'notes | map(select(test("last shared out"))) | length')" 0 "notes of a tick that stopped"
 }
 
-test_case "quota: fq at the root paces what leaves, and status says when it has gone" paced smoke
+test_case "quota: fq at the root paces what leaves, and status says when it has gone" paced
 paced() {
     ip netns exec $SERVER tc qdisc replace dev lab0 root fq 2>"$WORK/tc" || skip "this kernel has no fq"
     policy $((10 * M))bit 198.18.0.1 "\"ceiling\": \"${M}bit\""

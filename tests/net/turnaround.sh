@@ -11,7 +11,8 @@ TURNS=$ROOT/tests/harness/turns.py
 PATIENCE=${AGENTNIC_PATIENCE:-1}
 SCALE=1
 ASK_S=2
-[ "$PATIENCE" = 1 ] || SCALE=10 ASK_S=8
+LINK_RATE=1Mbit
+[ "$PATIENCE" = 1 ] || SCALE=10 ASK_S=8 LINK_RATE=200Kbit
 USUAL_MS=$((5 * SCALE))
 LATE_MS=$((20 * SCALE))
 SLO_MS=$((10 * SCALE))
@@ -209,7 +210,7 @@ lost() {
 test_case "turnaround: an answer that fq holds back takes as long as it is held" paced smoke
 paced() {
     ip netns exec $SERVER tc qdisc replace dev lab0 root fq 2>"$WORK/tc" || skip "this kernel has no fq"
-    policy "$WORK/server.json" server '"link_rate": "1Mbit",'
+    policy "$WORK/server.json" server "\"link_rate\": \"$LINK_RATE\","
     "$LOAD" attach lab0 --netns $SERVER --policy "$WORK/server.json" --mode tc >/dev/null
     equal "$(field egress_limits)" paced "limits at egress"
     answer 0 0

@@ -11,7 +11,9 @@
 #include <set>
 #include <string>
 
+#include "abi/audit.h"
 #include "abi/flow.h"
+#include "abi/guardian.h"
 #include "abi/lane.h"
 #include "abi/meta.h"
 #include "abi/policy.h"
@@ -67,9 +69,6 @@ const std::map<std::string, Layout> kOurs = {
     {"anic_state",
      {sizeof(anic_state),
       {MEMBER(anic_state, word), MEMBER(anic_state, hash_factor), MEMBER(anic_state, hash_keys)}}},
-    {"anic_commit",
-     {sizeof(anic_commit),
-      {MEMBER(anic_commit, expected), MEMBER(anic_commit, uses), MEMBER(anic_commit, now_ns)}}},
     {"anic_bucket",
      {sizeof(anic_bucket),
       {MEMBER(anic_bucket, paid), MEMBER(anic_bucket, cost), MEMBER(anic_bucket, rate_bps),
@@ -100,8 +99,8 @@ const std::map<std::string, Layout> kOurs = {
     {"anic_spread", {sizeof(anic_spread), {MEMBER(anic_spread, cpu)}}},
     {"anic_steering",
      {sizeof(anic_steering),
-      {MEMBER(anic_steering, to), MEMBER(anic_steering, last), MEMBER(anic_steering, used),
-       MEMBER(anic_steering, _pad)}}},
+      {MEMBER(anic_steering, to), MEMBER(anic_steering, stated), MEMBER(anic_steering, last),
+       MEMBER(anic_steering, used), MEMBER(anic_steering, _pad)}}},
     {"anic_cpu",
      {sizeof(anic_cpu),
       {MEMBER(anic_cpu, sent), MEMBER(anic_cpu, moved), MEMBER(anic_cpu, moved_early), MEMBER(anic_cpu, _pad),
@@ -125,10 +124,120 @@ const std::map<std::string, Layout> kOurs = {
      {sizeof(anic_control),
       {MEMBER(anic_control, second), MEMBER(anic_control, packets), MEMBER(anic_control, alarms),
        MEMBER(anic_control, last_alarm_s)}}},
+    {"anic_prepare", {sizeof(anic_prepare), {MEMBER(anic_prepare, expected), MEMBER(anic_prepare, _pad)}}},
+    {"anic_proposal",
+     {sizeof(anic_proposal),
+      {MEMBER(anic_proposal, size), MEMBER(anic_proposal, kind), MEMBER(anic_proposal, tenant),
+       MEMBER(anic_proposal, cls), MEMBER(anic_proposal, _pad), MEMBER(anic_proposal, service),
+       MEMBER(anic_proposal, bucket), MEMBER(anic_proposal, _pad2), MEMBER(anic_proposal, value),
+       MEMBER(anic_proposal, duration_ns), MEMBER(anic_proposal, cookie), MEMBER(anic_proposal, reason)}}},
+    {"anic_answer",
+     {sizeof(anic_answer),
+      {MEMBER(anic_answer, cookie), MEMBER(anic_answer, decided), MEMBER(anic_answer, invariant),
+       MEMBER(anic_answer, _pad), MEMBER(anic_answer, rewritten), MEMBER(anic_answer, observed),
+       MEMBER(anic_answer, requested), MEMBER(anic_answer, approved), MEMBER(anic_answer, until_ns),
+       MEMBER(anic_answer, seq)}}},
+    {"anic_page",
+     {sizeof(anic_page), {MEMBER(anic_page, answered), MEMBER(anic_page, _pad), MEMBER(anic_page, answers)}}},
+    {"anic_grants",
+     {sizeof(anic_grants),
+      {MEMBER(anic_grants, tenants), MEMBER(anic_grants, kinds), MEMBER(anic_grants, classes),
+       MEMBER(anic_grants, paths), MEMBER(anic_grants, _pad)}}},
+    {"anic_agent", {sizeof(anic_agent), {MEMBER(anic_agent, name), MEMBER(anic_agent, grants)}}},
+    {"anic_envelope",
+     {sizeof(anic_envelope),
+      {MEMBER(anic_envelope, tick_ns),
+       MEMBER(anic_envelope, heartbeat_ns),
+       MEMBER(anic_envelope, duration_ns),
+       MEMBER(anic_envelope, oscillation_ns),
+       MEMBER(anic_envelope, instability_ns),
+       MEMBER(anic_envelope, cool_down_ns),
+       MEMBER(anic_envelope, slo_interval_ns),
+       MEMBER(anic_envelope, borrow_max_bps),
+       MEMBER(anic_envelope, borrow_step_bps),
+       MEMBER(anic_envelope, weight_min),
+       MEMBER(anic_envelope, weight_max),
+       MEMBER(anic_envelope, weight_step),
+       MEMBER(anic_envelope, throttle_percent),
+       MEMBER(anic_envelope, changes_of_tenant),
+       MEMBER(anic_envelope, changes),
+       MEMBER(anic_envelope, actions),
+       MEMBER(anic_envelope, flips),
+       MEMBER(anic_envelope, rejections),
+       MEMBER(anic_envelope, instabilities),
+       MEMBER(anic_envelope, slo_percent),
+       MEMBER(anic_envelope, slo_samples),
+       MEMBER(anic_envelope, protects),
+       MEMBER(anic_envelope, _pad)}}},
+    {"anic_guarding",
+     {sizeof(anic_guarding), {MEMBER(anic_guarding, envelope), MEMBER(anic_guarding, agents)}}},
+    {"anic_action",
+     {sizeof(anic_action),
+      {MEMBER(anic_action, target), MEMBER(anic_action, in_force), MEMBER(anic_action, direction),
+       MEMBER(anic_action, flips), MEMBER(anic_action, session), MEMBER(anic_action, stated),
+       MEMBER(anic_action, value), MEMBER(anic_action, changed_ns), MEMBER(anic_action, until_ns),
+       MEMBER(anic_action, flips_ns), MEMBER(anic_action, blocked_ns)}}},
+    {"anic_escalation",
+     {sizeof(anic_escalation), {MEMBER(anic_escalation, tenant), MEMBER(anic_escalation, service)}}},
+    {"anic_session",
+     {sizeof(anic_session),
+      {MEMBER(anic_session, id), MEMBER(anic_session, asked), MEMBER(anic_session, opened_ns),
+       MEMBER(anic_session, heard_ns), MEMBER(anic_session, agent), MEMBER(anic_session, rejected_in_row),
+       MEMBER(anic_session, decided), MEMBER(anic_session, answered), MEMBER(anic_session, drained),
+       MEMBER(anic_session, pending), MEMBER(anic_session, rejection)}}},
+    {"anic_modes", {sizeof(anic_modes), {MEMBER(anic_modes, words)}}},
+    {"anic_dump",
+     {sizeof(anic_dump),
+      {MEMBER(anic_dump, at_ns), MEMBER(anic_dump, until_ns), MEMBER(anic_dump, session),
+       MEMBER(anic_dump, heard_ns), MEMBER(anic_dump, generation), MEMBER(anic_dump, rejected_in_row),
+       MEMBER(anic_dump, kind), MEMBER(anic_dump, invariant), MEMBER(anic_dump, _pad),
+       MEMBER(anic_dump, reason), MEMBER(anic_dump, lanes), MEMBER(anic_dump, wanted_bps),
+       MEMBER(anic_dump, samples), MEMBER(anic_dump, over_slo), MEMBER(anic_dump, actions)}}},
+    {"anic_watch",
+     {sizeof(anic_watch),
+      {MEMBER(anic_watch, samples), MEMBER(anic_watch, over_slo), MEMBER(anic_watch, good_ns),
+       MEMBER(anic_watch, missed), MEMBER(anic_watch, waited)}}},
+    {"anic_ward",
+     {sizeof(anic_ward),
+      {MEMBER(anic_ward, changes_due), MEMBER(anic_ward, unstable_ns), MEMBER(anic_ward, failed_ns),
+       MEMBER(anic_ward, bulk_bps), MEMBER(anic_ward, unstable), MEMBER(anic_ward, failed),
+       MEMBER(anic_ward, in_force), MEMBER(anic_ward, _pad), MEMBER(anic_ward, watches)}}},
+    {"anic_guard",
+     {sizeof(anic_guard),
+      {MEMBER(anic_guard, lock), MEMBER(anic_guard, locked_ns), MEMBER(anic_guard, changes_due),
+       MEMBER(anic_guard, sessions), MEMBER(anic_guard, slo_ns), MEMBER(anic_guard, missed_ns),
+       MEMBER(anic_guard, ticks), MEMBER(anic_guard, ticks_locked), MEMBER(anic_guard, last_tick_ns),
+       MEMBER(anic_guard, escalations), MEMBER(anic_guard, wanted_ns), MEMBER(anic_guard, stuck_ns)}}},
+    {"anic_draining",
+     {sizeof(anic_draining),
+      {MEMBER(anic_draining, now_ns), MEMBER(anic_draining, unused), MEMBER(anic_draining, word)}}},
+    {"anic_order",
+     {sizeof(anic_order),
+      {MEMBER(anic_order, now_ns), MEMBER(anic_order, wall_ns), MEMBER(anic_order, session),
+       MEMBER(anic_order, tenants), MEMBER(anic_order, kinds_classes), MEMBER(anic_order, paths_agent),
+       MEMBER(anic_order, what), MEMBER(anic_order, reason)}}},
+    {"anic_record",
+     {sizeof(anic_record),
+      {MEMBER(anic_record, seq),       MEMBER(anic_record, tenant_seq), MEMBER(anic_record, time_ns),
+       MEMBER(anic_record, session),   MEMBER(anic_record, generation), MEMBER(anic_record, count),
+       MEMBER(anic_record, service),   MEMBER(anic_record, bucket),     MEMBER(anic_record, tenant),
+       MEMBER(anic_record, cls),       MEMBER(anic_record, kind),       MEMBER(anic_record, decided),
+       MEMBER(anic_record, invariant), MEMBER(anic_record, proposed),   MEMBER(anic_record, failsafe),
+       MEMBER(anic_record, _pad),      MEMBER(anic_record, rewritten),  MEMBER(anic_record, observed),
+       MEMBER(anic_record, requested), MEMBER(anic_record, approved),   MEMBER(anic_record, until_ns),
+       MEMBER(anic_record, reason),    MEMBER(anic_record, digest),     MEMBER(anic_record, mac)}}},
+    {"anic_lost", {sizeof(anic_lost), {MEMBER(anic_lost, by_kind)}}},
+    {"anic_chain",
+     {sizeof(anic_chain),
+      {MEMBER(anic_chain, seq), MEMBER(anic_chain, mac), MEMBER(anic_chain, key),
+       MEMBER(anic_chain, tenant_seq), MEMBER(anic_chain, waiting_first), MEMBER(anic_chain, waiting),
+       MEMBER(anic_chain, lost), MEMBER(anic_chain, lost_total), MEMBER(anic_chain, lost_now),
+       MEMBER(anic_chain, ended)}}},
 };
 
 // Structs that live and die on the BPF stack, and never cross.
-const std::set<std::string> kKernelOnly = {"anic_pkt", "anic_ticker", "anic_turn_packet"};
+const std::set<std::string> kKernelOnly = {"anic_batch", "anic_pkt", "anic_scratch", "anic_ticker",
+                                           "anic_turn_packet"};
 
 // Inner maps: of their keys and values BTF knows the sizes, not the types.
 struct Sizes {
@@ -163,10 +272,9 @@ std::size_t number_of(const btf* types, const btf_type* type, const std::string&
   return 0;
 }
 
-}  // namespace
-
-TEST_CASE("abi: structs in maps have the same layout in BPF and in C++") {
-  const std::unique_ptr<btf, void (*)(btf*)> types(btf__parse("skel/instance.bpf.o", nullptr), btf__free);
+/// Its structs, each as it is in C++.
+std::set<std::string> check_object(const char* file) {
+  const std::unique_ptr<btf, void (*)(btf*)> types(btf__parse(file, nullptr), btf__free);
   REQUIRE(types);
   std::set<std::string> seen;
   for (unsigned id = 1; id < btf__type_cnt(types.get()); ++id) {
@@ -183,5 +291,13 @@ TEST_CASE("abi: structs in maps have the same layout in BPF and in C++") {
     REQUIRE(kOurs.contains(name));
     check_layout(types.get(), type, kOurs.at(name));
   }
+  return seen;
+}
+
+}  // namespace
+
+TEST_CASE("abi: structs in maps have the same layout in BPF and in C++") {
+  std::set<std::string> seen = check_object("skel/instance.bpf.o");
+  seen.merge(check_object("skel/session.bpf.o"));
   CHECK(seen.size() == kOurs.size() + kInnerMaps.size());
 }

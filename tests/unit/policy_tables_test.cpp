@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,11 @@ const std::string kFull = R"({"version": 1, "name": "full", "faces": "workload",
     {"name": "feed", "protocol": "udp", "port": 9001, "role": "client", "class": "retrieval", "path": "xsk"}],
   "dscp": [{"value": 46, "class": "rpc"}],
   "control": [{"protocol": "tcp", "port": 22}], "management": [{"protocol": "tcp", "port": 22, "role": "client"}],
-  "control_alarm": 5000, "fallback": {"weights": {"bulk": 1}}})";
+  "control_alarm": 5000, "fallback": {"weights": {"bulk": 1}}, "guardian": {"heartbeat": "2s"},
+  "agents": [
+    {"name": "tuner", "tenants": ["beta", "acme"], "kinds": ["queue_weight_adjust", "path_switch"],
+     "classes": ["rpc"], "paths": ["kernel"]},
+    {"name": "lender", "tenants": ["beta"], "kinds": ["quota_borrow"]}]})";
 
 /// kFull with each `from` replaced by the `to` after it.
 std::string with(std::initializer_list<std::pair<const char*, const char*>> edits) {
@@ -232,6 +237,60 @@ TEST_CASE("compile: the fallback profile is path A with its own weights, or keep
   for (std::size_t i = 0; i < ANIC_LANES_MAX; ++i) CHECK(kept.lanes[i] == kept.lanes[ANIC_LANES_MAX + i]);
 }
 
+TEST_CASE("compile: agents are by id, what they are granted by the ids of their tenants") {
+  const auto tables = tables_of(kFull);
+  const anic_agent& tuner = tables.guarding.agents[1];
+  CHECK(std::string(tuner.name) == "tuner");
+  CHECK(tuner.grants.tenants == 0b11);
+  CHECK(tuner.grants.kinds == (1U << ANIC_CHANGE_QUEUE_WEIGHT_ADJUST | 1U << ANIC_CHANGE_PATH_SWITCH));
+  CHECK(tuner.grants.classes == 1U << ANIC_CLASS_RPC);
+  CHECK(tuner.grants.paths == 1U << ANIC_PATH_KERNEL);
+  CHECK(tables.guarding.agents[2].grants.tenants == 0b10);
+  CHECK(tables.guarding.agents[0] == anic_agent{});
+  CHECK(tables.guarding.agents[3] == anic_agent{});
+  const policy::GrantWords words = policy::words_of(tuner.grants, tables);
+  CHECK(words.tenants == Lines{"acme", "beta"});
+  CHECK(words.kinds == Lines{"queue_weight_adjust", "path_switch"});
+  CHECK(words.classes == Lines{"rpc"});
+  CHECK(words.paths == Lines{"kernel"});
+
+  const policy::Ids previous{.tenants = {{"beta", 64}}, .services = {}, .agents = {{"lender", 16}}};
+  const auto moved = tables_of(kFull, previous);
+  CHECK(std::string(moved.guarding.agents[16].name) == "lender");
+  CHECK(moved.guarding.agents[16].grants.tenants == 1ULL << 63);
+  CHECK(policy::words_of(moved.guarding.agents[16].grants, moved).tenants == Lines{"beta"});
+  CHECK(moved.guarding.agents[2] == anic_agent{});
+}
+
+TEST_CASE("compile: the envelope is as stated, or the default") {
+  anic_envelope expected = policy::kDefaultEnvelope;
+  expected.heartbeat_ns = 2'000'000'000;
+  CHECK(tables_of(kFull).guarding.envelope == expected);
+  anic_guarding defaults{};
+  defaults.envelope = policy::kDefaultEnvelope;
+  CHECK(tables_of(R"({"version": 1, "name": "p", "services": []})").guarding == defaults);
+}
+
+TEST_CASE("ids: agents keep theirs as tenants do") {
+  const auto agents = [](const std::vector<std::string>& names, const policy::Ids& previous) {
+    policy::Policy policy;
+    for (const std::string& name : names) policy.agents.emplace_back().name = name;
+    return policy::assign_ids(policy, previous);
+  };
+  const auto first = agents({"a", "b"}, {}).value();
+  CHECK(first.agents == decltype(first.agents){{"a", 1}, {"b", 2}});
+  const auto second = agents({"c", "b"}, first).value();
+  CHECK(second.agents == decltype(first.agents){{"b", 2}, {"c", 3}});
+  CHECK(agents({"d", "b"}, second).value().agents == decltype(first.agents){{"b", 2}, {"d", 1}});
+
+  std::vector<std::string> names;
+  for (int i = 0; i < 16; ++i) names.push_back(fmt::format("a{}", i));
+  const auto full = agents(names, {}).value();
+  names[3] = "new";
+  CHECK(agents(names, full).error().what ==
+        "give the agent new an id: the policy in force and this one need more than 16");
+}
+
 TEST_CASE("ids: who keeps its name keeps its id, and no id changes hands at once") {
   const auto first = policy::assign_ids(named({"a", "b"}, {"x", "y", "z"}), {}).value();
   CHECK(first.tenants == decltype(first.tenants){{"a", 1}, {"b", 2}});
@@ -263,7 +322,7 @@ TEST_CASE("ids: running out is told with the way out") {
 }
 
 TEST_CASE("compile: gaps in the ids are zero") {
-  const policy::Ids previous{.tenants = {{"beta", 9}}, .services = {{"feed", 5}}};
+  const policy::Ids previous{.tenants = {{"beta", 9}}, .services = {{"feed", 5}}, .agents = {}};
   const auto tables = tables_of(kFull, previous);
   CHECK(std::string(tables.tenants[9].name) == "beta");
   CHECK(tables.tenants[2] == anic_tenant{});
@@ -300,8 +359,11 @@ TEST_CASE("difference: from nothing, all is added") {
 }
 
 TEST_CASE("difference: tenants and what is theirs") {
-  CHECK(changes({{"\"name\": \"beta\"", "\"name\": \"gamma\""}}) ==
-        Lines{"tenant beta: removed", "tenant gamma: added", "prefix 10.2.0.0/16: beta -> gamma"});
+  CHECK(changes({{"\"name\": \"beta\"", "\"name\": \"gamma\""},
+                 {"[\"beta\", \"acme\"]", "[\"gamma\", \"acme\"]"},
+                 {"[\"beta\"]", "[\"gamma\"]"}}) ==
+        Lines{"tenant beta: removed", "tenant gamma: added", "prefix 10.2.0.0/16: beta -> gamma",
+              "agent lender: tenants beta -> gamma", "agent tuner: tenants acme beta -> acme gamma"});
   CHECK(changes({{"\"default_class\": \"rpc\"", "\"default_class\": \"bulk\""}}) ==
         Lines{"tenant acme: default_class rpc -> bulk"});
   CHECK(changes({{"10.1.0.0/16", "10.2.0.0/16"},
@@ -343,6 +405,40 @@ TEST_CASE("difference: lanes of both profiles, with units") {
               "fallback lane beta/bulk: ceiling 1Gbit -> none"});
 }
 
+TEST_CASE("difference: the guardian in one line, agents in one each") {
+  CHECK(
+      changes({{"\"heartbeat\": \"2s\"",
+                R"("tick": "5ms", "oscillation": {"window": "1ms"}, "slo": {"protect": false},
+                     "weight": {"maximum": 500}, "borrow": {"maximum": "1Gbit"})"}}) ==
+      Lines{"guardian: tick 10ms -> 5ms, heartbeat 2s -> 1s, oscillation window 10s -> 1ms, slo protect true "
+            "-> false, weight maximum 1000 -> 500, borrow maximum none -> 1Gbit, borrow step none -> 1Gbit"});
+  CHECK(changes({{"\"lender\"", "\"banker\""}}) == Lines{"agent banker: added", "agent lender: removed"});
+  CHECK(changes({{"[\"beta\", \"acme\"]", "[\"acme\"]"},
+                 {"\"path_switch\"]", "\"quota_borrow\"]"},
+                 {"\"classes\": [\"rpc\"], \"paths\": [\"kernel\"]", "\"classes\": [\"rpc\", \"bulk\"]"}}) ==
+        Lines{"agent tuner: tenants acme beta -> acme, kinds path_switch queue_weight_adjust -> "
+              "queue_weight_adjust quota_borrow, classes rpc -> bulk rpc, paths kernel -> none"});
+}
+
+TEST_CASE("difference: every field of the envelope has its words") {
+  const auto before = tables_of(kFull);
+  constexpr std::size_t kFields = sizeof(anic_envelope) - sizeof(anic_envelope::_pad);
+  for (std::size_t at = 0; at < kFields; at += at < offsetof(anic_envelope, weight_min) ? 8 : 4) {
+    INFO(at);
+    auto after = before;
+    auto* bytes = reinterpret_cast<unsigned char*>(&after.guarding.envelope);
+    if (at == offsetof(anic_envelope, protects)) {
+      bytes[at] = 0;
+    } else {
+      bytes[at] ^= 2U;
+    }
+    const Lines lines = policy::difference(before, after);
+    REQUIRE(lines.size() == 1);
+    CHECK(lines[0].starts_with("guardian: "));
+    CHECK(lines[0].find(", ") == std::string::npos);
+  }
+}
+
 TEST_CASE("difference: more than 20 lines of one kind are summed up") {
   const auto document = [](int first, int count, const char* owner) {
     std::string prefixes;
@@ -380,6 +476,12 @@ TEST_CASE("difference: what no policy compiles to is told all the same") {
   CHECK(damaged([](policy::Tables& t) {
           t.lanes[policy::lane_index(ANIC_PROFILE_POLICY, 40, 3)].weight = 1;
         }) == Lines{"tables: rows that no name leads to differ"});
+  CHECK(damaged([](policy::Tables& t) { t.guarding.agents[1].grants.tenants |= 1U << 5; }) ==
+        Lines{"agent tuner: tenants acme beta -> (tenant id 6) acme beta"});
+  CHECK(damaged([](policy::Tables& t) { t.guarding.agents[2].grants.kinds |= 1U << 9; }) ==
+        Lines{"agent lender: kinds quota_borrow -> ? quota_borrow"});
+  CHECK(damaged([](policy::Tables& t) { t.guarding.agents[9].grants.paths = 1; }) ==
+        Lines{"tables: rows that no name leads to differ"});
   CHECK(damaged([](policy::Tables& t) { t.lanes.clear(); }) ==
         Lines{"tables: rows that no name leads to differ"});
   CHECK(damaged([](policy::Tables& t) { t.remotes.begin()->second = 50; }) ==

@@ -143,6 +143,90 @@ TEST_CASE("policy: every key of the language is read") {
   CHECK(policy->fallback.weights[ANIC_CLASS_RPC] == 0);
 }
 
+TEST_CASE("policy: every key of the guardian and of agents is read") {
+  const auto policy = policy::parse(broken_policies()["base"].dump(), "base");
+  REQUIRE(policy);
+  constexpr anic_envelope kStated = {.tick_ns = 5'000'000,
+                                     .heartbeat_ns = 2'000'000'000,
+                                     .duration_ns = 30'000'000'000,
+                                     .oscillation_ns = 5'000'000'000,
+                                     .instability_ns = 20'000'000'000,
+                                     .cool_down_ns = 10'000'000'000,
+                                     .slo_interval_ns = 100'000'000,
+                                     .borrow_max_bps = 2'000'000'000,
+                                     .borrow_step_bps = 500'000'000,
+                                     .weight_min = 10,
+                                     .weight_max = 500,
+                                     .weight_step = 50,
+                                     .throttle_percent = 25,
+                                     .changes_of_tenant = 5,
+                                     .changes = 20,
+                                     .actions = 4,
+                                     .flips = 1,
+                                     .rejections = 32,
+                                     .instabilities = 2,
+                                     .slo_percent = 1,
+                                     .slo_samples = 50,
+                                     .protects = 0,
+                                     ._pad = 0};
+  CHECK(policy->envelope == kStated);
+  REQUIRE(policy->agents.size() == 2);
+  const policy::Agent& tuner = policy->agents[0];
+  CHECK(tuner.name == "tuner");
+  CHECK(tuner.tenants == std::vector<std::string>{"beta", "acme"});
+  CHECK(tuner.kinds == 0b1111110);
+  CHECK(tuner.classes == (1U << ANIC_CLASS_RPC | 1U << ANIC_CLASS_BULK));
+  CHECK(tuner.paths == (1U << ANIC_PATH_KERNEL | 1U << ANIC_PATH_XSK));
+  const policy::Agent& lender = policy->agents[1];
+  CHECK(lender.tenants == std::vector<std::string>{"acme"});
+  CHECK(lender.kinds == 1U << ANIC_CHANGE_QUOTA_BORROW);
+  CHECK(lender.classes == 0b111100);
+  CHECK(lender.paths == 0);
+}
+
+TEST_CASE("policy: what the guardian is not told has its default, at every level") {
+  const auto envelope = [](const std::string& guardian) {
+    const auto policy = policy::parse(with("\"control\"", guardian + "\"control\""), "p");
+    REQUIRE(policy);
+    return policy->envelope;
+  };
+  constexpr anic_envelope kDefaults = {.tick_ns = 10'000'000,
+                                       .heartbeat_ns = 1'000'000'000,
+                                       .duration_ns = 60'000'000'000,
+                                       .oscillation_ns = 10'000'000'000,
+                                       .instability_ns = 60'000'000'000,
+                                       .cool_down_ns = 30'000'000'000,
+                                       .slo_interval_ns = 200'000'000,
+                                       .borrow_max_bps = 0,
+                                       .borrow_step_bps = 0,
+                                       .weight_min = 1,
+                                       .weight_max = 1000,
+                                       .weight_step = 100,
+                                       .throttle_percent = 50,
+                                       .changes_of_tenant = 10,
+                                       .changes = 50,
+                                       .actions = 8,
+                                       .flips = 2,
+                                       .rejections = 64,
+                                       .instabilities = 3,
+                                       .slo_percent = 5,
+                                       .slo_samples = 20,
+                                       .protects = 1,
+                                       ._pad = 0};
+  CHECK(envelope("") == kDefaults);
+  CHECK(envelope(R"("guardian": {}, )") == kDefaults);
+  CHECK(envelope(R"("guardian": {"oscillation": {}, "instability": {}, "slo": {}, "weight": {}, "borrow": {},
+                                 "changes": {}}, )") == kDefaults);
+  anic_envelope expected = kDefaults;
+  expected.weight_max = 200;
+  expected.flips = 0;
+  CHECK(envelope(R"("guardian": {"weight": {"maximum": 200}, "oscillation": {"flips": 0}}, )") == expected);
+  const anic_envelope lends =
+      envelope(R"("link_rate": "1Gbit", "guardian": {"borrow": {"maximum": "1Gbit"}}, )");
+  CHECK(lends.borrow_max_bps == 1'000'000'000);
+  CHECK(lends.borrow_step_bps == 1'000'000'000);
+}
+
 TEST_CASE("policy: a tenant's classes go over the policy's key by key") {
   policy::Policy policy;
   policy.classes[ANIC_CLASS_RPC] = {
@@ -276,6 +360,20 @@ TEST_CASE("policy: the largest values of every limit fit") {
   CHECK(fits(R"("tenants": [{"name": "t", "cgroups": ["a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p", "a b/..."]}])"));
   CHECK(fits(R"("dscp": [{"value": 0, "class": "bulk"}, {"value": 63, "class": "rpc"}])"));
   CHECK(fits(fmt::format(R"("tenants": [{{"name": "{}", "marks": [1]}}])", std::string(31, 'x'))));
+  CHECK(fits(R"("guardian": {"tick": "100ms", "heartbeat": "60s", "time_limit": "60s",
+    "oscillation": {"window": "60s", "flips": 1000}, "instability": {"window": "60s", "count": 1000},
+    "cool_down": "60s", "rejections": 1000000, "slo": {"interval": "60s", "over": 100, "samples": 1000000},
+    "weight": {"minimum": 1000, "maximum": 1000, "step": 1000}, "throttle_step": 100,
+    "changes": {"tenant": 10000000, "total": 10000000}, "actions": 16})"));
+  CHECK(fits(R"("link_rate": "1Gbit", "guardian": {"tick": "1ms", "heartbeat": "100ms", "time_limit": "1s",
+    "oscillation": {"window": "1us", "flips": 0}, "instability": {"window": "1s", "count": 1},
+    "cool_down": "100ms", "rejections": 1, "slo": {"interval": "10ms", "over": 0, "samples": 1},
+    "weight": {"minimum": 1, "maximum": 1, "step": 1}, "throttle_step": 1,
+    "borrow": {"maximum": "1bit", "step": "1bit"}, "changes": {"tenant": 1, "total": 1}, "actions": 1})"));
+  const auto agent = [](int i) {
+    return fmt::format(R"({{"name": "a{}", "tenants": ["t"], "kinds": ["quota_borrow"], "classes": []}})", i);
+  };
+  CHECK(fits(R"("tenants": [{"name": "t", "marks": [1]}], "agents": [)" + elements(16, agent) + "]"));
   CHECK(fits(R"("link_rate": "3Gbit", "tenants": [
     {"name": "t", "marks": [1], "budget": {"minimum": "1Gbit", "ceiling": "1Gbit", "bulk": "1Gbit"}},
     {"name": "u", "marks": [2], "budget": {"minimum": "2Gbit", "ceiling": "3Gbit"}}])"));
@@ -360,6 +458,8 @@ TEST_CASE("policy: rates and durations") {
     CHECK(policy::duration_text(ns) == text);
   }
   CHECK_FALSE(policy::parse_duration("61s"));
+  CHECK(policy::parse_time("86400s").value() == policy::kDay);
+  CHECK_FALSE(policy::parse_time("86401s"));
   CHECK_FALSE(policy::parse_duration("1.0000000001s"));
 }
 

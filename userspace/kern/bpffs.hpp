@@ -28,12 +28,18 @@ struct PinDir {
   [[nodiscard]] std::string pin(const char* name) const { return path() + "/" + name; }
 };
 
-/// Pins of an instance beside its maps: the links of the ingress and egress programs, where there are links,
-/// and anic_commit.
+/// Pins of an instance beside its maps: the links of the ingress and egress programs, where there are links.
 inline constexpr const char* kLinkPin = "link";
 inline constexpr const char* kEgressPin = "egress";
+
+/// ... and the programs that are run by hand, or that a queue of cpumap needs.
+inline constexpr const char* kPreparePin = "prepare";
 inline constexpr const char* kCommitPin = "commit";
 inline constexpr const char* kArrivePin = "arrive";
+inline constexpr const char* kOpenPin = "open";
+inline constexpr const char* kClosePin = "close";
+inline constexpr const char* kFailsafePin = "failsafe";
+inline constexpr const char* kEndPin = "end";
 
 Result<UniqueFd> open_pin(const PinDir& dir, const char* name);
 

@@ -18,22 +18,6 @@
 namespace agentnic::kern {
 namespace {
 
-/// The attached instance of an interface.
-Result<InstanceStatus> need_instance(const NetNs& netns, const std::string& ifname, const char* verb) {
-  auto status = find_instance(netns, ifname);
-  const std::string what = fmt::format("{} {}", verb, ifname + netns.suffix());
-  if (!status) {
-    ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
-    return fail(Exit::Failed, what + ": agentnic is not attached to it",
-                fmt::format("agentnic-load attach {} --policy FILE", ifname));
-  }
-  if (status->health == Health::OtherAbi)
-    return fail(Exit::Unsupported, fmt::format("{}: {}", what, status->problem));
-  if (status->health != Health::Attached)
-    return fail(Exit::Failed, fmt::format("{}: {}", what, status->problem));
-  return std::move(*status);
-}
-
 /// The program that runs at one of the hooks, and the change of it.
 class Running final {
  public:
@@ -117,7 +101,7 @@ Result<UpdateReport> update_instance(const NetNs& netns, const std::string& ifna
                                      const policy::Policy& policy, bool dry_run) {
   ANIC_TRY(need_privileges("update " + ifname));
   const UniqueFd lock = ANIC_TRY(lock_pins());
-  const InstanceStatus status = ANIC_TRY(need_instance(netns, ifname, "update"));
+  const InstanceStatus status = ANIC_TRY(need_attached(netns, ifname, "update"));
   const Maps maps = ANIC_TRY(Maps::pinned(status.dir));
   const policy::Tables before = ANIC_TRY(read_tables(maps));
   policy::Tables tables = ANIC_TRY(tables_of(policy, ids_of(before)));
@@ -136,9 +120,10 @@ Result<UpdateReport> update_instance(const NetNs& netns, const std::string& ifna
   if (report.already) return report;
   report.generation = status.in_force.generation + 1;
   if (dry_run) return report;
+  const UniqueFd prepare = ANIC_TRY(open_pin(status.dir, kPreparePin));
   const UniqueFd commit = ANIC_TRY(open_pin(status.dir, kCommitPin));
   const UniqueFd arrive = ANIC_TRY(open_pin(status.dir, kArrivePin));
-  CommitPrograms programs{.commit_fd = commit.get()};
+  CommitPrograms programs{.prepare_fd = prepare.get(), .commit_fd = commit.get(), .arrive_fd = -1};
   if (mode == ANIC_MODE_NATIVE) programs.arrive_fd = arrive.get();
   ANIC_TRY(install(maps, programs, std::move(tables)));
   report.generation = ANIC_TRY(read_in_force(maps)).generation;
@@ -148,7 +133,7 @@ Result<UpdateReport> update_instance(const NetNs& netns, const std::string& ifna
 Result<UpgradeReport> upgrade_instance(const NetNs& netns, const std::string& ifname) {
   ANIC_TRY(need_privileges("upgrade " + ifname));
   const UniqueFd lock = ANIC_TRY(lock_pins());
-  const InstanceStatus status = ANIC_TRY(need_instance(netns, ifname, "upgrade"));
+  const InstanceStatus status = ANIC_TRY(need_attached(netns, ifname, "upgrade"));
   const Maps maps = ANIC_TRY(Maps::pinned(status.dir));
   auto object = Object::load_over(maps);
   if (!object) {
@@ -168,8 +153,7 @@ Result<UpgradeReport> upgrade_instance(const NetNs& netns, const std::string& if
     return true;
   }));
   ANIC_TRY(renew_cpu_queues(maps, object->commit().arrive_fd));
-  ANIC_TRY(repin(status.dir, object->commit().arrive_fd, kArrivePin));
-  ANIC_TRY(repin(status.dir, object->commit().commit_fd, kCommitPin));
+  for (const auto& [name, fd] : object->pinned_programs()) ANIC_TRY(repin(status.dir, fd, name));
   ANIC_TRY(object->start());
   anic_meta meta = status.meta;
   meta.upgraded_at_ns = wall_ns();

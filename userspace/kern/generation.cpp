@@ -24,12 +24,14 @@
 #include "abi/stats.h"
 #include "abi/turn.h"
 #include "base/clock.hpp"
+#include "kern/order.hpp"
 #include "kern/steering.hpp"
 
 namespace agentnic::kern {
 namespace {
 
 constexpr std::size_t kBatch = 4096;
+constexpr int kCommitTries = 10;
 
 /// The inner map of `outer` in this slot.
 Result<UniqueFd> open_inner(const Maps& maps, const char* outer, std::uint32_t slot) {
@@ -183,8 +185,10 @@ Status fill_slot(const Maps& maps, std::uint32_t slot, const policy::Tables& tab
                                     tables.services));
   ANIC_TRY(write_rows<anic_tenant>(maps, "anic_tenants", slot * ANIC_TENANTS_MAX, ANIC_TENANTS_MAX,
                                    tables.tenants));
-  ANIC_TRY(write_rows<anic_lane>(maps, "anic_staging", 0, ANIC_PROFILE__MAX * ANIC_LANES_MAX, tables.lanes));
+  ANIC_TRY(
+      write_rows<anic_lane>(maps, "anic_staging", 0, ANIC_PROFILES_STATED * ANIC_LANES_MAX, tables.lanes));
   ANIC_TRY(write_rows<anic_spread>(maps, "anic_spread", 0, ANIC_LANES_MAX, tables.spread));
+  ANIC_TRY(maps.write("anic_staged", 0, tables.guarding));
   return maps.write("anic_policies", slot, tables.policy);
 }
 
@@ -248,6 +252,37 @@ Result<std::uint64_t> cgroup_id(const std::string& folder) {
   return id;
 }
 
+/// Runs a program with `argument`; its answer is 0 or -errno.
+Result<int> run_prepare(int prog_fd, anic_prepare argument) {
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  options.ctx_in = &argument;
+  options.ctx_size_in = sizeof(argument);
+  if (bpf_prog_test_run_opts(prog_fd, &options) != 0) return fail_errno(errno, "run anic_prepare");
+  return static_cast<int>(options.retval);
+}
+
+/// Puts the filled slot in force. An escalation may come between: it leaves the slot what it is, and is
+/// another generation.
+Status commit(const Maps& maps, const CommitPrograms& programs, std::uint32_t expected, std::uint32_t uses,
+              std::uint64_t now_ns) {
+  const std::uint32_t parity = expected % ANIC_SLOTS;
+  int code = -ESTALE;
+  for (int tries = 0; code == -ESTALE && expected % ANIC_SLOTS == parity && tries < kCommitTries; ++tries) {
+    code = ANIC_TRY(run_prepare(programs.prepare_fd, {.expected = expected, ._pad = 0}));
+    if (code == 0) {
+      anic_order order{};
+      order.now_ns = now_ns;
+      order.wall_ns = wall_ns();
+      order.what = std::uint64_t{uses} << 32U | expected;
+      code = ANIC_TRY(run_order(programs.commit_fd, order, "run anic_commit"));
+    }
+    if (code == -ESTALE) expected = ANIC_TRY(read_in_force(maps)).generation;
+  }
+  if (code != 0)
+    return fail_errno(code, fmt::format("put the policy in force after generation {}", expected));
+  return {};
+}
+
 }  // namespace
 
 Result<InForce> read_in_force(const Maps& maps) {
@@ -277,7 +312,7 @@ Result<std::vector<anic_spread>> read_spread(const Maps& maps) {
   std::vector<anic_spread> spread;
   for (const anic_steering& steering :
        ANIC_TRY(read_rows<anic_steering>(maps, "anic_steering", 0, ANIC_LANES_MAX)))
-    spread.push_back(steering.to);
+    spread.push_back(steering.stated);
   return spread;
 }
 
@@ -296,9 +331,10 @@ Result<policy::Tables> read_tables(const Maps& maps) {
       ANIC_TRY(read_rows<anic_owners>(maps, "anic_owners", slot * ANIC_OWNERS_MAX, ANIC_OWNERS_MAX));
   ports.ports = ANIC_TRY(read_rows<anic_port>(maps, "anic_ports", slot * ANIC_PORTS_MAX, ANIC_PORTS_MAX));
   part_owners(std::move(ports), tables);
-  const auto lanes = std::uint32_t{ANIC_PROFILE__MAX} * ANIC_LANES_MAX;
-  tables.lanes = ANIC_TRY(read_rows<anic_lane>(maps, "anic_lanes", slot * lanes, lanes));
+  tables.lanes = ANIC_TRY(read_rows<anic_lane>(maps, "anic_lanes", slot * ANIC_PROFILE__MAX * ANIC_LANES_MAX,
+                                               ANIC_PROFILES_STATED * ANIC_LANES_MAX));
   tables.spread = ANIC_TRY(read_spread(maps));
+  ANIC_TRY(maps.read("anic_guarding", slot, tables.guarding));
   return tables;
 }
 
@@ -311,6 +347,10 @@ policy::Ids ids_of(const policy::Tables& tables) {
   for (std::size_t id = 1; id < tables.services.size(); ++id) {
     if (const char* name = tables.services[id].name; *name != '\0')
       ids.services[name] = static_cast<std::uint16_t>(id);
+  }
+  for (std::size_t id = 1; id < ANIC_AGENTS_MAX; ++id) {
+    if (const char* name = tables.guarding.agents[id].name; *name != '\0')
+      ids.agents[name] = static_cast<std::uint16_t>(id);
   }
   return ids;
 }
@@ -332,7 +372,6 @@ Status install(const Maps& maps, const CommitPrograms& programs, policy::Tables 
                std::uint64_t now_ns) {
   const policy::Tables before = ANIC_TRY(read_tables(maps));
   const InForce in_force = ANIC_TRY(read_in_force(maps));
-  anic_commit commit{.expected = in_force.generation, .uses = tables.policy.uses, .now_ns = now_ns};
   if (in_force.generation != 0) ANIC_TRY(settle(maps, in_force.generation % ANIC_SLOTS));
   mark_fresh(tables.tenants, before.tenants);
   mark_fresh(tables.services, before.services);
@@ -340,13 +379,7 @@ Status install(const Maps& maps, const CommitPrograms& programs, policy::Tables 
   ANIC_TRY(fill_slot(maps, (in_force.generation + 1) % ANIC_SLOTS, tables));
   if (programs.arrive_fd >= 0) ANIC_TRY(open_cpu_queues(maps, programs.arrive_fd, tables.spread));
 
-  LIBBPF_OPTS(bpf_test_run_opts, options);
-  options.ctx_in = &commit;
-  options.ctx_size_in = sizeof(commit);
-  if (bpf_prog_test_run_opts(programs.commit_fd, &options) != 0) return fail_errno(errno, "run anic_commit");
-  if (const int code = static_cast<int>(options.retval); code != 0)
-    return fail_errno(code, fmt::format("put generation {} in force", in_force.generation + 1));
-  return {};
+  return commit(maps, programs, in_force.generation, tables.policy.uses, now_ns);
 }
 
 std::uint64_t memory_bytes(const policy::Tables& tables, unsigned cpus) {
@@ -364,12 +397,16 @@ std::uint64_t memory_bytes(const policy::Tables& tables, unsigned cpus) {
                              ANIC_SERVICES_MAX * sizeof(anic_service) +
                              ANIC_TENANTS_MAX * sizeof(anic_tenant) + sizeof(anic_policy) +
                              ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane);
-  return ANIC_SLOTS * slot + ANIC_PROFILE__MAX * ANIC_LANES_MAX * sizeof(anic_lane) +
+  return ANIC_SLOTS * slot + ANIC_PROFILES_STATED * ANIC_LANES_MAX * sizeof(anic_lane) +
          ANIC_LANES_MAX * (sizeof(anic_spread) + sizeof(anic_steering)) +
          std::uint64_t{cpus} * (sizeof(anic_cpu) + sizeof(void*)) + ANIC_FLOW_SETS * sizeof(anic_flow_set) +
          std::uint64_t{cpus} * sizeof(anic_counters) + ANIC_BUCKETS_MAX * sizeof(anic_bucket) +
          ANIC_DIRECTION__MAX * (ANIC_CLAIMS_MAX * sizeof(anic_claim) + sizeof(anic_sharing)) +
-         ANIC_LEVELS_MAX * sizeof(anic_level) + ANIC_LANES_MAX * sizeof(anic_turn_lane) +
+         ANIC_LEVELS_MAX * sizeof(anic_level) + ANIC_LANES_MAX * sizeof(anic_turn_lane) + sizeof(anic_modes) +
+         (ANIC_SLOTS + 1) * sizeof(anic_guarding) + sizeof(anic_guard) +
+         ANIC_TENANTS_MAX * (sizeof(anic_ward) + sizeof(anic_dump)) + ANIC_ACTION_ROWS * sizeof(anic_action) +
+         ANIC_SESSIONS_MAX * sizeof(anic_session) + sizeof(anic_chain) +
+         ANIC_WAITING_MAX * sizeof(anic_record) + hash(ANIC_ACTION_ROWS) + ANIC_AUDIT_BYTES +
          ANIC_QUEUES_MAX * sizeof(void*) + sizeof(anic_state) + sizeof(anic_control) + sizeof(anic_meta);
 }
 

@@ -3,8 +3,9 @@
 
 /// Generations of policy in the maps of an instance: reading the one in force, putting another in force.
 ///
-/// Filling the idle slot changes nothing for any packet; anic_commit then changes one word. Whatever stops
-/// before that leaves the old generation in force, and a slot that the next install fills anew.
+/// Filling the idle slot changes nothing for any packet, nor does anic_prepare; anic_commit then changes one
+/// word. Whatever stops before that leaves the old generation in force, and a slot that the next install
+/// fills anew.
 
 #include <cstdint>
 
@@ -39,12 +40,13 @@ Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids
 
 /// What a commit needs beside the maps; borrowed.
 struct CommitPrograms {
+  int prepare_fd = -1;
   int commit_fd = -1;
   int arrive_fd = -1;  ///< -1: no CPU gets a queue, and packets stay where they come
 };
 
-/// Fills the idle slot and puts it in force by running anic_commit. Only for who holds the lock of the pins.
-/// `now_ns`: when rates are first shared out, CLOCK_MONOTONIC; 0: now.
+/// Fills the idle slot and puts it in force by running anic_prepare and anic_commit. Only for who holds the
+/// lock of the pins. `now_ns`: when rates are first shared out, CLOCK_MONOTONIC; 0: now.
 Status install(const Maps& maps, const CommitPrograms& programs, policy::Tables tables,
                std::uint64_t now_ns = 0);
 

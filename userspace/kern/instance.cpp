@@ -17,6 +17,7 @@
 #include "abi/share.h"
 #include "base/clock.hpp"
 #include "kern/clsact.hpp"
+#include "kern/guardian.hpp"
 #include "kern/maps.hpp"
 #include "kern/steering.hpp"
 #include "policy/compile.hpp"
@@ -214,6 +215,8 @@ Result<bool> detach_locked(const PinDir& dir) {
   ANIC_TRY(detach_link(dir, kLinkPin));
   ANIC_TRY(detach_link(dir, kEgressPin));
   ANIC_TRY(undo_unlinked(dir));
+  // Once nothing is attached any more. What is half made, or of another version, has none.
+  static_cast<void>(end_audit(dir).has_value());
   ANIC_TRY(remove_pin_dir(dir));
   return true;
 }
@@ -373,7 +376,10 @@ Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interfac
   ANIC_TRY(choose_egress(netns, interface.ifindex, tables));
   const Object object = ANIC_TRY(Object::load());
   const Maps maps = ANIC_TRY(object.maps());
-  ANIC_TRY(install(maps, {.commit_fd = object.commit().commit_fd}, std::move(tables)));
+  ANIC_TRY(install(
+      maps,
+      {.prepare_fd = object.commit().prepare_fd, .commit_fd = object.commit().commit_fd, .arrive_fd = -1},
+      std::move(tables)));
   ANIC_TRY(object.start());
   ANIC_TRY(maps.write(kMetaPin, 0, make_meta(netns, interface)));
   ANIC_TRY(make_pin_dir(dir));
@@ -530,6 +536,21 @@ std::optional<InstanceStatus> find_instance(const NetNs& netns, const std::strin
   if (by_name && by_name->health == Health::Attached)
     return std::nullopt;  // to an interface that was renamed
   return by_name;
+}
+
+Result<InstanceStatus> need_attached(const NetNs& netns, const std::string& ifname, const std::string& verb) {
+  auto status = find_instance(netns, ifname);
+  const std::string what = fmt::format("{} {}", verb, ifname + netns.suffix());
+  if (!status) {
+    ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
+    return fail(Exit::Failed, what + ": agentnic is not attached to it",
+                fmt::format("agentnic-load attach {} --policy FILE", ifname));
+  }
+  if (status->health == Health::OtherAbi)
+    return fail(Exit::Unsupported, fmt::format("{}: {}", what, status->problem));
+  if (status->health != Health::Attached)
+    return fail(Exit::Failed, fmt::format("{}: {}", what, status->problem));
+  return std::move(*status);
 }
 
 Result<UniqueFd> open_xsks(const NetNs& netns, const std::string& ifname) {

@@ -98,6 +98,9 @@ void look_at_limits(InstanceStatus& status);
 /// attached to an interface that was renamed.
 std::optional<InstanceStatus> find_instance(const NetNs& netns, const std::string& ifname);
 
+/// The attached instance of an interface, or why there is none that could be worked with.
+Result<InstanceStatus> need_attached(const NetNs& netns, const std::string& ifname, const std::string& verb);
+
 /// True when something was there. Works on what is broken, half-made, or of another version.
 Result<bool> detach_instance(const PinDir& dir);
 

@@ -30,21 +30,33 @@ Status load_skeleton(instance_bpf* skeleton) {
 }
 
 /// Maps with an element for each CPU.
-void size_for_cpus(instance_bpf* skeleton) {
+void size_for_cpus(instance_bpf* skeleton, unsigned cpus) {
   for (bpf_map* map : {skeleton->maps.anic_counters, skeleton->maps.anic_cpumap, skeleton->maps.anic_cpus})
-    bpf_map__set_max_entries(map, possible_cpus());
+    bpf_map__set_max_entries(map, cpus);
 }
 
-/// Draws the keys of the flow cache's hash; then userspace can write neither them nor lanes any more.
+template <typename T>
+Status draw(T& value) {
+  if (::getrandom(&value, sizeof(value), 0) != static_cast<ssize_t>(sizeof(value)))
+    return fail_errno(errno, "draw random keys");
+  return {};
+}
+
+/// Draws the keys of the flow cache's hash and of the audit's chain; then userspace can write neither them
+/// nor lanes nor what is the guardian's any more.
 Status seal(const Maps& maps) {
   anic_state state{};
-  if (::getrandom(&state, sizeof(state), 0) != static_cast<ssize_t>(sizeof(state)))
-    return fail_errno(errno, "draw random keys");
+  ANIC_TRY(draw(state));
   state.word = 0;
   state.hash_factor |= 1;
   ANIC_TRY(maps.write("anic_state", 0, state));
+  anic_chain chain{};
+  ANIC_TRY(draw(chain.key));
+  ANIC_TRY(maps.write("anic_chain", 0, chain));
   for (const char* name : {"anic_state", "anic_lanes", "anic_buckets", "anic_claims", "anic_levels",
-                           "anic_sharing", "anic_steering", "anic_turns"}) {
+                           "anic_sharing", "anic_steering", "anic_turns", "anic_modes", "anic_guarding",
+                           "anic_guard", "anic_wards", "anic_actions", "anic_sessions", "anic_dumps",
+                           "anic_chain", "anic_waiting", "anic_scratch", "anic_escalated"}) {
     if (bpf_map_freeze(maps.fd(name)) != 0) return fail_errno(errno, fmt::format("freeze map {}", name));
   }
   return {};
@@ -74,11 +86,11 @@ std::string misfit(const bpf_map* wanted, int there_fd) {
 
 void Object::Destroy::operator()(instance_bpf* skeleton) const noexcept { instance_bpf::destroy(skeleton); }
 
-Result<Object> Object::load() {
+Result<Object> Object::load(unsigned cpus) {
   Object object;
   object.skeleton_.reset(instance_bpf::open());
   if (!object.skeleton_) return fail_errno(errno, "open the BPF object");
-  size_for_cpus(object.skeleton_.get());
+  size_for_cpus(object.skeleton_.get(), cpus);
   ANIC_TRY(load_skeleton(object.skeleton_.get()));
   const Maps maps = ANIC_TRY(object.maps());
   ANIC_TRY(seal(maps));
@@ -89,7 +101,7 @@ Result<Object> Object::load_over(const Maps& maps) {
   Object object;
   object.skeleton_.reset(instance_bpf::open());
   if (!object.skeleton_) return fail_errno(errno, "open the BPF object");
-  size_for_cpus(object.skeleton_.get());
+  size_for_cpus(object.skeleton_.get(), possible_cpus());
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object.skeleton_->obj) {
     const int there = maps.fd(bpf_map__name(map));
@@ -106,8 +118,20 @@ int Object::xdp_fd() const noexcept { return bpf_program__fd(skeleton_->progs.an
 int Object::tc_in_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc_in); }
 int Object::tc_out_fd() const noexcept { return bpf_program__fd(skeleton_->progs.anic_tc_out); }
 CommitPrograms Object::commit() const noexcept {
-  return {.commit_fd = bpf_program__fd(skeleton_->progs.anic_commit),
+  return {.prepare_fd = bpf_program__fd(skeleton_->progs.anic_prepare),
+          .commit_fd = bpf_program__fd(skeleton_->progs.anic_commit),
           .arrive_fd = bpf_program__fd(skeleton_->progs.anic_arrive)};
+}
+
+std::vector<std::pair<const char*, int>> Object::pinned_programs() const {
+  const auto& progs = skeleton_->progs;
+  return {{kPreparePin, bpf_program__fd(progs.anic_prepare)},
+          {kCommitPin, bpf_program__fd(progs.anic_commit)},
+          {kArrivePin, bpf_program__fd(progs.anic_arrive)},
+          {kOpenPin, bpf_program__fd(progs.anic_open)},
+          {kClosePin, bpf_program__fd(progs.anic_close)},
+          {kFailsafePin, bpf_program__fd(progs.anic_failsafe)},
+          {kEndPin, bpf_program__fd(progs.anic_end)}};
 }
 
 Status Object::start() const {
@@ -137,8 +161,8 @@ Status Object::pin(const PinDir& dir) const {
   };
   const bpf_map* map = nullptr;
   bpf_object__for_each_map(map, skeleton_->obj) ANIC_TRY(pin_as(bpf_map__fd(map), bpf_map__name(map)));
-  ANIC_TRY(pin_as(commit().commit_fd, kCommitPin));
-  return pin_as(commit().arrive_fd, kArrivePin);
+  for (const auto& [name, fd] : pinned_programs()) ANIC_TRY(pin_as(fd, name));
+  return {};
 }
 
 Result<BpfObject> Object::open_for_dispatcher() const {

@@ -4,6 +4,8 @@
 /// The instance object: the programs and maps of one interface, loaded into the kernel.
 
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "base/result.hpp"
 #include "kern/bpffs.hpp"
@@ -19,8 +21,9 @@ namespace agentnic::kern {
 /// Descriptors are borrowed.
 class Object final {
  public:
-  /// With maps of its own, empty, and the keys of its flow cache drawn.
-  static Result<Object> load();
+  /// With maps of its own, empty, and the keys of its flow cache drawn. `cpus`: for so many possible CPUs
+  /// instead of this machine's, to find out what they cost.
+  static Result<Object> load(unsigned cpus = possible_cpus());
 
   /// The programs alone, over maps that exist. Unsupported, with the map's name, where a map has another
   /// shape.
@@ -37,8 +40,10 @@ class Object final {
   /// Descriptors of its own of all maps.
   [[nodiscard]] Result<Maps> maps() const;
 
-  /// Pins every map under its name in a directory that is empty, and what a commit needs as kCommitPin
-  /// and kArrivePin.
+  /// Programs that are pinned, each under its name of kern/bpffs.hpp.
+  [[nodiscard]] std::vector<std::pair<const char*, int>> pinned_programs() const;
+
+  /// Pins every map under its name in a directory that is empty, and the programs.
   [[nodiscard]] Status pin(const PinDir& dir) const;
 
   /// A second, not yet loaded copy of the object that shares these maps and in which only anic_xdp will

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <instance.skel.h>
+#include <session.skel.h>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -20,7 +21,7 @@ namespace {
 
 constexpr std::uint32_t kLogStats = 4;  // BPF_LOG_STATS of include/linux/bpf_verifier.h
 constexpr std::uint32_t kLogSteps = 1;  // BPF_LOG_LEVEL1
-constexpr std::size_t kStatsLogBytes = 4096;
+constexpr std::size_t kStatsLogBytes = std::size_t{1} << 16U;  // it names every function
 constexpr std::size_t kStepsLogBytes = std::size_t{1} << 24U;  // what kernels before 6.4 take at most
 
 using BpfObject = std::unique_ptr<bpf_object, decltype(&bpf_object__close)>;
@@ -36,10 +37,14 @@ std::optional<std::uint64_t> number_after(std::string_view text, std::string_vie
   return number;
 }
 
-/// The instance object, with one of its programs to be loaded.
-BpfObject open_with(std::string_view wanted) {
+/// The bytes of an object: the instance's, and that of a session.
+using Elf = const void* (*)(std::size_t*);
+constexpr std::array<Elf, 2> kObjects = {instance_bpf::elf_bytes, session_bpf::elf_bytes};
+
+/// An object, with one of its programs to be loaded.
+BpfObject open_with(Elf elf_bytes, std::string_view wanted) {
   std::size_t size = 0;
-  const void* elf = instance_bpf::elf_bytes(&size);
+  const void* elf = elf_bytes(&size);
   BpfObject object(bpf_object__open_mem(elf, size, nullptr), bpf_object__close);
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object.get()) {
@@ -49,8 +54,8 @@ BpfObject open_with(std::string_view wanted) {
 }
 
 /// Loads one program; 0 or -errno, and the verifier's log.
-int load_one(const std::string& name, std::uint32_t level, std::size_t log_bytes, std::string& log) {
-  const BpfObject object = open_with(name);
+int load_one(Elf elf, const std::string& name, std::uint32_t level, std::size_t log_bytes, std::string& log) {
+  const BpfObject object = open_with(elf, name);
   bpf_program* program = object ? bpf_object__find_program_by_name(object.get(), name.c_str()) : nullptr;
   if (program == nullptr) return -EINVAL;
   log.assign(log_bytes, '\0');
@@ -61,13 +66,13 @@ int load_one(const std::string& name, std::uint32_t level, std::size_t log_bytes
   return code;
 }
 
-VerifiedProgram verify(const bpf_program* program) {
+VerifiedProgram verify(Elf elf, const bpf_program* program) {
   VerifiedProgram verified;
   verified.name = bpf_program__name(program);
   const char* type = libbpf_bpf_prog_type_str(bpf_program__type(program));
   verified.type = type != nullptr ? type : "?";
   std::string log;
-  int code = load_one(verified.name, kLogStats, kStatsLogBytes, log);
+  int code = load_one(elf, verified.name, kLogStats, kStatsLogBytes, log);
   if (code == 0) {
     const auto stats = parse_verifier_stats(log);
     verified.loads = true;
@@ -77,7 +82,7 @@ VerifiedProgram verify(const bpf_program* program) {
   }
   const std::string said = take_libbpf_warning();
   // Statistics alone do not say why: once more, with the steps that the verifier took.
-  if (load_one(verified.name, kLogSteps, kStepsLogBytes, log) != 0 && !log.empty()) {
+  if (load_one(elf, verified.name, kLogSteps, kStepsLogBytes, log) != 0 && !log.empty()) {
     verified.error = explain_verifier(log);
   } else {
     verified.error = fmt::format("{} ({})", std::generic_category().message(-code), said);
@@ -139,11 +144,13 @@ std::string explain_verifier(std::string_view log) {
 }
 
 Result<std::vector<VerifiedProgram>> verify_programs() {
-  const BpfObject all = open_with("");
-  if (!all) return fail_errno(errno, "open the BPF object");
   std::vector<VerifiedProgram> verified;
-  bpf_program* program = nullptr;
-  bpf_object__for_each_program(program, all.get()) verified.push_back(verify(program));
+  for (const Elf elf : kObjects) {
+    const BpfObject all = open_with(elf, "");
+    if (!all) return fail_errno(errno, "open the BPF object");
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, all.get()) verified.push_back(verify(elf, program));
+  }
   return verified;
 }
 

@@ -42,7 +42,8 @@ struct VerifiedProgram {
   std::string error;    ///< why it does not load, or has no statistics, in plain words; else empty
 };
 
-/// Loads each program of the instance object, alone, and drops it again. Takes CAP_BPF and CAP_NET_ADMIN.
+/// Loads each program of the instance and of a session, alone, and drops it again. Takes CAP_BPF and
+/// CAP_NET_ADMIN.
 Result<std::vector<VerifiedProgram>> verify_programs();
 
 }  // namespace agentnic::kern

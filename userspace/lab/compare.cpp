@@ -11,10 +11,12 @@
 
 #include "base/hypervisor.hpp"
 #include "base/stop.hpp"
+#include "lab/guardian.hpp"
 #include "lab/measure.hpp"
 #include "lab/packet_path.hpp"
 #include "lab/pairs.hpp"
 #include "lab/quota.hpp"
+#include "lab/slo.hpp"
 #include "lab/turnaround.hpp"
 #include "policy/parse.hpp"
 
@@ -210,6 +212,34 @@ const std::vector<Benchmark>& table() {
        [](const Bench& bench, Attached& attached) -> Result<Json> {
          ANIC_TRY(attached.set(false));
          return turnaround_error_pct(bench);
+       }},
+      {{"propose_p50_us", "a proposal to its recorded decision, median"},
+       [](const Bench& bench, Attached& attached) -> Result<Json> {
+         ANIC_TRY(attached.set(false));
+         return propose_p50_us(bench);
+       }},
+      {{"propose_p99_us", "a proposal to its recorded decision, p99"},
+       [](const Bench& bench, Attached& attached) -> Result<Json> {
+         ANIC_TRY(attached.set(false));
+         return propose_p99_us(bench);
+       }},
+      {{"decisions_per_s", "decisions in batches into an empty ring"},
+       [](const Bench& bench, Attached& attached) -> Result<Json> {
+         ANIC_TRY(attached.set(false));
+         return decisions_per_s(bench);
+       }},
+      {{"chain_ns", "a record into the chain"}, [](const Bench&, Attached&) { return chain_ns(); }},
+      {{"failsafe_ms", "an agent's last sign to fail-safe"},
+       [](const Bench& bench, Attached& attached) -> Result<Json> {
+         ANIC_TRY(attached.set(false));
+         return failsafe_ms(bench);
+       }},
+      {{"tick_us", "a tick at 64 tenants and 128 possible CPUs"},
+       [](const Bench&, Attached&) { return tick_us(); }},
+      {{"slo_kept", "answers within the SLO beside a flood, with the guardian's protection"},
+       [](const Bench& bench, Attached& attached) -> Result<Json> {
+         ANIC_TRY(attached.set(false));
+         return slo_kept(bench);
        }},
   };
   return all;

@@ -11,7 +11,7 @@
 #include <numeric>
 #include <vector>
 
-#include "kern/flow_bench.hpp"
+#include "kern/bench_programs.hpp"
 #include "kern/generation.hpp"
 #include "kern/object.hpp"
 #include "kern/test_run.hpp"
@@ -87,7 +87,7 @@ policy::Policy make_policy(const Scale& scale) {
 /// An instance at some scale that no interface has.
 struct Instance {
   kern::Object object;
-  kern::FlowBench flows;
+  kern::BenchPrograms flows;
 };
 
 Result<Instance> make_instance(const Scale& scale, bool spread = true) {
@@ -97,7 +97,7 @@ Result<Instance> make_instance(const Scale& scale, bool spread = true) {
   Instance made{ANIC_TRY(kern::Object::load()), {}};
   const kern::Maps maps = ANIC_TRY(made.object.maps());
   ANIC_TRY(kern::install(maps, made.object.commit(), ANIC_TRY(kern::tables_of(policy, {}))));
-  made.flows = ANIC_TRY(kern::FlowBench::load(maps));
+  made.flows = ANIC_TRY(kern::BenchPrograms::load(maps));
   return made;
 }
 

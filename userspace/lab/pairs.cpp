@@ -7,18 +7,13 @@
 #include "lab/measure.hpp"
 
 namespace agentnic::lab {
-namespace {
-
-constexpr int kRepeats = 11;
-
-}  // namespace
 
 Result<Pairs> alternate(const std::string& id, const std::function<Result<double>(Pairs&)>& ours,
-                        const std::function<Result<double>(Pairs&)>& peer) {
-  Progress progress(kRepeats);
+                        const std::function<Result<double>(Pairs&)>& peer, int repeats) {
+  Progress progress(static_cast<std::size_t>(repeats));
   Pairs pairs;
-  for (int repeat = 0; repeat < kRepeats; ++repeat) {
-    progress.step(fmt::format("{} (repeat {} of {})", id, repeat + 1, kRepeats));
+  for (int repeat = 0; repeat < repeats; ++repeat) {
+    progress.step(fmt::format("{} (repeat {} of {})", id, repeat + 1, repeats));
     const bool peer_first = repeat % 2 == 1;
     if (peer_first) pairs.peers.push_back(ANIC_TRY(peer(pairs)));
     pairs.ours.push_back(ANIC_TRY(ours(pairs)));

@@ -19,9 +19,11 @@ struct Pairs {
   std::string problem;  ///< why it is not valid, or empty
 };
 
+inline constexpr int kPairs = 11;
+
 /// Measures both by turns, and by turns each first.
 Result<Pairs> alternate(const std::string& id, const std::function<Result<double>(Pairs&)>& ours,
-                        const std::function<Result<double>(Pairs&)>& peer);
+                        const std::function<Result<double>(Pairs&)>& peer, int repeats = kPairs);
 
 /// What a row says beside its figures.
 struct RowWords {

@@ -177,6 +177,24 @@ void add_control_lane(Tables& tables) {
   }
 }
 
+anic_agent agent_row(const Agent& agent, const Ids& ids) {
+  anic_agent row{};
+  std::ranges::copy(agent.name, row.name);
+  for (const std::string& tenant : agent.tenants)
+    row.grants.tenants |= std::uint64_t{1} << (tenant_id(tenant, ids) - 1);
+  row.grants.kinds = agent.kinds;
+  row.grants.classes = agent.classes;
+  row.grants.paths = agent.paths;
+  return row;
+}
+
+anic_guarding guarding_of(const Policy& policy, const Ids& ids) {
+  anic_guarding guarding{};
+  guarding.envelope = policy.envelope;
+  for (const Agent& agent : policy.agents) guarding.agents[ids.agents.at(agent.name)] = agent_row(agent, ids);
+  return guarding;
+}
+
 }  // namespace
 
 std::uint32_t port_index(std::uint8_t protocol, std::uint16_t port) {
@@ -195,10 +213,30 @@ std::vector<unsigned> cpus_of(const anic_spread& spread) {
   return cpus;
 }
 
+GrantWords words_of(const anic_grants& grants, const Tables& tables) {
+  GrantWords words;
+  for (std::size_t id = 1; id < ANIC_TENANTS_MAX; ++id) {
+    if ((grants.tenants >> (id - 1) & 1U) == 0) continue;
+    const std::string name = id < tables.tenants.size() ? name_in(tables.tenants[id].name) : "";
+    words.tenants.push_back(name.empty() ? fmt::format("(tenant id {})", id) : name);
+  }
+  const auto add = [](std::vector<std::string>& list, std::uint32_t bits,
+                      std::string_view (*word)(std::uint8_t)) {
+    for (std::uint8_t value = 0; value < 32; ++value) {
+      if ((bits >> value & 1U) != 0) list.emplace_back(word(value));
+    }
+  };
+  add(words.kinds, grants.kinds, change_name);
+  add(words.classes, grants.classes, class_name);
+  add(words.paths, grants.paths, path_name);
+  return words;
+}
+
 Result<Ids> assign_ids(const Policy& policy, const Ids& previous) {
   Ids ids;
   ids.tenants = ANIC_TRY(assign("tenant", policy.tenants, previous.tenants, ANIC_TENANTS_MAX));
   ids.services = ANIC_TRY(assign("service", policy.services, previous.services, ANIC_SERVICES_MAX));
+  ids.agents = ANIC_TRY(assign("agent", policy.agents, previous.agents, ANIC_AGENTS_MAX));
   return ids;
 }
 
@@ -218,11 +256,12 @@ Tables compile(const Policy& policy, const Ids& ids) {
   add_control(tables, policy.management);
   tables.policy = policy_row(policy, tables);
 
-  tables.lanes.resize(std::size_t{ANIC_PROFILE__MAX} * ANIC_LANES_MAX);
+  tables.lanes.resize(std::size_t{ANIC_PROFILES_STATED} * ANIC_LANES_MAX);
   tables.spread.resize(ANIC_LANES_MAX);
   add_control_lane(tables);
   add_lanes(tables, policy, nullptr, 0);
   for (const Tenant& tenant : policy.tenants) add_lanes(tables, policy, &tenant, tenant_id(tenant.name, ids));
+  tables.guarding = guarding_of(policy, ids);
   return tables;
 }
 

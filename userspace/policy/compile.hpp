@@ -4,11 +4,13 @@
 /// Policy to table entries. Pure.
 
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "abi/guardian.h"
 #include "abi/lane.h"
 #include "abi/policy.h"
 #include "abi/steer.h"
@@ -23,6 +25,7 @@ namespace agentnic::policy {
 struct Ids {
   std::map<std::string, std::uint16_t, std::less<>> tenants;
   std::map<std::string, std::uint16_t, std::less<>> services;
+  std::map<std::string, std::uint16_t, std::less<>> agents;
 
   friend bool operator==(const Ids&, const Ids&) = default;
 };
@@ -45,6 +48,7 @@ struct Tables {
   std::map<std::string, std::uint32_t> cgroups;  ///< by path below the cgroup2 root
   std::vector<anic_lane> lanes;                  ///< by lane_index()
   std::vector<anic_spread> spread;               ///< ANIC_LANES_MAX, by id
+  anic_guarding guarding{};                      ///< agents by id
 
   friend bool operator==(const Tables&, const Tables&) = default;
 };
@@ -60,5 +64,20 @@ std::size_t lane_index(anic_profile profile, std::uint32_t tenant, std::uint32_t
 
 /// The CPUs of a lane, each once, in the order of its buckets.
 std::vector<unsigned> cpus_of(const anic_spread& spread);
+
+/// The text in a row's name, which need not end in what is read back from a kernel.
+template <std::size_t N>
+std::string name_in(const char (&name)[N]) {
+  return {name, ::strnlen(name, N)};
+}
+
+/// The words of the policy language for what is granted, in the order of ids.
+struct GrantWords {
+  std::vector<std::string> tenants;
+  std::vector<std::string> kinds;
+  std::vector<std::string> classes;
+  std::vector<std::string> paths;
+};
+GrantWords words_of(const anic_grants& grants, const Tables& tables);
 
 }  // namespace agentnic::policy

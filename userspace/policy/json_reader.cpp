@@ -86,6 +86,28 @@ std::int64_t integer_at(const Json& value, const Pointer& at, std::int64_t low, 
   return value.get<std::int64_t>();
 }
 
+std::string name_at(const Json& value, const Pointer& at) {
+  std::string name = string_at(value, at);
+  const auto good = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+  };
+  if (name.empty() || name.size() >= ANIC_NAME_LEN || !std::ranges::all_of(name, good)) {
+    throw Fault{at.to_string(), fmt::format("{} is not a name", json_text(name)),
+                fmt::format("1 to {} of a-z 0-9 - _ .", ANIC_NAME_LEN - 1)};
+  }
+  return name;
+}
+
+std::size_t word_at(const Json& value, const Pointer& at, std::span<const std::string_view> words) {
+  const std::string word = string_at(value, at);
+  const auto found = std::ranges::find(words, word);
+  if (found == words.end()) {
+    throw Fault{at.to_string(), fmt::format("{} is not known here", json_text(word)),
+                fmt::format("one of: {}", fmt::join(words, ", "))};
+  }
+  return static_cast<std::size_t>(found - words.begin());
+}
+
 ObjectReader::ObjectReader(const Json& json, Pointer at, std::span<const std::string_view> known)
     : json_(json), at_(std::move(at)) {
   if (!json.is_object()) {
@@ -111,26 +133,13 @@ std::int64_t ObjectReader::integer(const char* key, std::int64_t low, std::int64
   return integer_at(need(key), at(key), low, high);
 }
 
-std::string ObjectReader::name(const char* key) const {
-  const std::string value = string_at(need(key), at(key));
-  const auto good = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
-  };
-  if (value.empty() || value.size() >= ANIC_NAME_LEN || !std::ranges::all_of(value, good)) {
-    throw Fault{at(key).to_string(), fmt::format("{} is not a name", json_text(value)),
-                fmt::format("1 to {} of a-z 0-9 - _ .", ANIC_NAME_LEN - 1)};
+bool ObjectReader::boolean(const char* key) const {
+  const Json& value = need(key);
+  if (!value.is_boolean()) {
+    throw Fault{at(key).to_string(), fmt::format("true or false belongs here, not {}", value.type_name()),
+                ""};
   }
-  return value;
-}
-
-std::size_t ObjectReader::one_of(const char* key, std::span<const std::string_view> words) const {
-  const std::string value = string_at(need(key), at(key));
-  const auto found = std::ranges::find(words, value);
-  if (found == words.end()) {
-    throw Fault{at(key).to_string(), fmt::format("{} is not known here", json_text(value)),
-                fmt::format("one of: {}", fmt::join(words, ", "))};
-  }
-  return static_cast<std::size_t>(found - words.begin());
+  return value.get<bool>();
 }
 
 const Json& ObjectReader::need_array(const char* key) const {

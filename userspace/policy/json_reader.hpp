@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// Strict reading of JSON: every key known, every key once, every fault with its place. Only parse.cpp and
-/// validate.cpp need this.
+/// Strict reading of JSON: every key known, every key once, every fault with its place. Only parse.cpp,
+/// parse_guardian.cpp and validate.cpp need this.
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -52,6 +52,10 @@ class Watcher {
 /// The value, or a Fault.
 std::string string_at(const Json& value, const Pointer& at);
 std::int64_t integer_at(const Json& value, const Pointer& at, std::int64_t low, std::int64_t high);
+std::string name_at(const Json& value, const Pointer& at);
+
+/// The index among `words` of the one that stands there, or a Fault.
+std::size_t word_at(const Json& value, const Pointer& at, std::span<const std::string_view> words);
 
 /// What a parser of text makes of the string, its error as a Fault.
 template <typename Parser>
@@ -76,14 +80,17 @@ class ObjectReader {
 
   const Json& need(const char* key) const;
   std::int64_t integer(const char* key, std::int64_t low, std::int64_t high) const;
-  [[nodiscard]] std::string name(const char* key) const;
+  [[nodiscard]] bool boolean(const char* key) const;
+  [[nodiscard]] std::string name(const char* key) const { return name_at(need(key), at(key)); }
 
   /// The word at `key`, which must be one of `words`: its index.
-  [[nodiscard]] std::size_t one_of(const char* key, std::span<const std::string_view> words) const;
+  [[nodiscard]] std::size_t one_of(const char* key, std::span<const std::string_view> words) const {
+    return word_at(need(key), at(key), words);
+  }
 
   /// Calls `read` with each element of the array at `key` and its pointer; no key is an empty array.
   template <typename Read>
-  void each(const char* key, Read read) const {
+  void each(const char* key, const Read& read) const {
     if (!has(key)) return;
     const Pointer list = at(key);
     for (std::size_t i = 0; const Json& element : need_array(key)) read(element, list / i++);

@@ -11,6 +11,9 @@ namespace {
 constexpr ByClass<std::string_view> kClassNames = {"?", "control", "default", "rpc", "retrieval", "bulk"};
 constexpr std::array<std::string_view, ANIC_PATH__MAX> kPathNames = {"?", "kernel", "xsk"};
 constexpr std::array<std::string_view, ANIC_ROLE__MAX> kRoleNames = {"?", "server", "client", "both"};
+constexpr std::array<std::string_view, ANIC_CHANGE__MAX> kChangeNames = {
+    "?",           "queue_weight_adjust", "bulk_path_throttle", "flow_class_escalate",
+    "path_switch", "queue_rebalance",     "quota_borrow"};
 
 }  // namespace
 
@@ -46,6 +49,8 @@ std::string_view class_name(std::uint8_t cls) { return kClassNames[cls < ANIC_CL
 std::string_view path_name(std::uint8_t path) { return kPathNames[path < ANIC_PATH__MAX ? path : 0]; }
 
 std::string_view role_name(std::uint8_t role) { return kRoleNames[role < ANIC_ROLE__MAX ? role : 0]; }
+
+std::string_view change_name(std::uint8_t kind) { return kChangeNames[kind < ANIC_CHANGE__MAX ? kind : 0]; }
 
 std::string_view protocol_name(std::uint8_t protocol) {
   if (protocol == IPPROTO_UDP) return "udp";

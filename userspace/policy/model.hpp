@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "abi/guardian.h"
 #include "abi/policy.h"
 #include "abi/types.h"
 
@@ -100,6 +101,41 @@ struct Fallback {
   ByClass<std::uint16_t> weights{};  ///< 0: the lane keeps its own
 };
 
+/// What the guardian holds proposals to where the document states nothing else; docs/guardian.md says why.
+/// Nothing may be borrowed.
+inline constexpr anic_envelope kDefaultEnvelope = {.tick_ns = 10'000'000,
+                                                   .heartbeat_ns = 1'000'000'000,
+                                                   .duration_ns = 60'000'000'000,
+                                                   .oscillation_ns = 10'000'000'000,
+                                                   .instability_ns = 60'000'000'000,
+                                                   .cool_down_ns = 30'000'000'000,
+                                                   .slo_interval_ns = 200'000'000,
+                                                   .borrow_max_bps = 0,
+                                                   .borrow_step_bps = 0,
+                                                   .weight_min = 1,
+                                                   .weight_max = ANIC_WEIGHT_MAX,
+                                                   .weight_step = 100,
+                                                   .throttle_percent = 50,
+                                                   .changes_of_tenant = 10,
+                                                   .changes = 50,
+                                                   .actions = 8,
+                                                   .flips = 2,
+                                                   .rejections = 64,
+                                                   .instabilities = 3,
+                                                   .slo_percent = 5,
+                                                   .slo_samples = 20,
+                                                   .protects = 1,
+                                                   ._pad = 0};
+
+/// What one agent may ask for, as bits of struct anic_grants.
+struct Agent {
+  std::string name;
+  std::vector<std::string> tenants;  ///< their names
+  std::uint32_t kinds = 0;
+  std::uint32_t classes = 0;
+  std::uint32_t paths = 0;
+};
+
 using Digest = std::array<std::uint8_t, ANIC_DIGEST_LEN>;
 
 struct Policy {
@@ -114,6 +150,8 @@ struct Policy {
   std::vector<ControlPort> control;
   std::vector<ControlPort> management;
   Fallback fallback;
+  anic_envelope envelope = kDefaultEnvelope;
+  std::vector<Agent> agents;
   Digest digest{};  ///< SHA-256 of the document without white space, keys sorted
 
   [[nodiscard]] bool needs_xsk() const;
@@ -131,6 +169,7 @@ std::string_view class_name(std::uint8_t cls);
 std::string_view path_name(std::uint8_t path);
 std::string_view protocol_name(std::uint8_t protocol);
 std::string_view role_name(std::uint8_t role);
+std::string_view change_name(std::uint8_t kind);  ///< enum anic_change
 
 /// Lower-case hexadecimal.
 std::string digest_text(const std::uint8_t* bytes, std::size_t count);

@@ -11,6 +11,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "abi/guardian.h"
 #include "abi/lane.h"
 #include "abi/policy.h"
 #include "abi/steer.h"
@@ -21,7 +22,8 @@ template <typename T>
 concept AbiValue =
     std::same_as<T, anic_prefix> || std::same_as<T, anic_port> || std::same_as<T, anic_owned_port> ||
     std::same_as<T, anic_sender> || std::same_as<T, anic_service> || std::same_as<T, anic_tenant> ||
-    std::same_as<T, anic_policy> || std::same_as<T, anic_lane> || std::same_as<T, anic_spread>;
+    std::same_as<T, anic_policy> || std::same_as<T, anic_lane> || std::same_as<T, anic_spread> ||
+    std::same_as<T, anic_envelope> || std::same_as<T, anic_agent> || std::same_as<T, anic_guarding>;
 
 }  // namespace agentnic::policy
 

@@ -16,6 +16,7 @@
 #include "abi/steer.h"
 #include "base/file.hpp"
 #include "policy/json_reader.hpp"
+#include "policy/parse_guardian.hpp"
 #include "policy/prefix.hpp"
 #include "policy/text.hpp"
 #include "policy/units.hpp"
@@ -227,8 +228,9 @@ void read_list(const ObjectReader& object, const char* key, std::size_t max,
 }
 
 Policy read_policy(const Json& json) {
-  constexpr Words<12> kKeys = {"version",  "name", "faces",   "link_rate",  "classes",       "tenants",
-                               "services", "dscp", "control", "management", "control_alarm", "fallback"};
+  constexpr Words<14> kKeys = {"version",       "name",     "faces",    "link_rate", "classes",
+                               "tenants",       "services", "dscp",     "control",   "management",
+                               "control_alarm", "fallback", "guardian", "agents"};
   constexpr Words<2> kFaces = {"network", "workload"};
   constexpr std::size_t kNoLimit = std::numeric_limits<std::size_t>::max();
   const ObjectReader object(json, Pointer(), kKeys);
@@ -251,6 +253,8 @@ Policy read_policy(const Json& json) {
     policy.control_alarm = static_cast<std::uint32_t>(object.integer("control_alarm", 1, kMax));
   }
   if (object.has("fallback")) policy.fallback = read_fallback(object.need("fallback"), object.at("fallback"));
+  if (object.has("guardian")) policy.envelope = read_guardian(object.need("guardian"), object.at("guardian"));
+  read_list(object, "agents", ANIC_AGENTS_MAX - 1, read_agent, policy.agents);
   return policy;
 }
 

@@ -31,6 +31,7 @@ constexpr std::array<Unit, 5> kRateUnits = {
 constexpr std::array<Unit, 4> kTimeUnits = {{{"s", 9}, {"ms", 6}, {"us", 3}, {"ns", 0}}};
 constexpr Quantity kRate = {"rate", R"("10Gbit", "2.5Gbit", "800Mbit" or "9600bit")", kRateUnits, kMaxRate};
 constexpr Quantity kDuration = {"duration", R"("2s", "1.5ms", "500us" or "250ns")", kTimeUnits, kMaxDuration};
+constexpr Quantity kTime = {kDuration.name, kDuration.example, kDuration.units, kDay};
 
 std::uint64_t power_of_ten(std::size_t digits) {
   std::uint64_t power = 1;
@@ -99,6 +100,8 @@ Result<std::uint64_t> parse(std::string_view text, const Quantity& quantity) {
 Result<std::uint64_t> parse_rate(std::string_view text) { return parse(text, kRate); }
 
 Result<std::uint64_t> parse_duration(std::string_view text) { return parse(text, kDuration); }
+
+Result<std::uint64_t> parse_time(std::string_view text) { return parse(text, kTime); }
 
 std::string rate_text(std::uint64_t bps) { return text_of(bps, kRate); }
 

@@ -71,25 +71,28 @@ void check_prefix_count(const Policy& policy) {
   }
 }
 
+/// A rate of no more than what the link carries; `what` is the word for it.
+void check_rate(const Policy& policy, std::uint64_t rate, const char* what, const std::string& place) {
+  if (rate == 0) return;
+  if (policy.link_rate_bps == 0) {
+    throw Fault{place, fmt::format("{} needs /link_rate, which is missing", what),
+                R"(state what the link carries, such as "link_rate": "10Gbit")"};
+  }
+  if (rate > policy.link_rate_bps) {
+    throw Fault{
+        place,
+        fmt::format("{} is more than the {} of /link_rate", rate_text(rate), rate_text(policy.link_rate_bps)),
+        ""};
+  }
+}
+
 /// `at` is the budget's place.
 void check_budget(const Policy& policy, const Tenant& tenant, const std::string& at) {
   const Budget& budget = tenant.budget;
   const std::pair<const char*, std::uint64_t> rates[] = {
       {"minimum", budget.minimum_bps}, {"ceiling", budget.ceiling_bps}, {"bulk", budget.bulk_bps}};
-  for (const auto& [key, rate] : rates) {
-    if (rate == 0) continue;
-    const std::string place = fmt::format("{}/{}", at, key);
-    if (policy.link_rate_bps == 0) {
-      throw Fault{place, "a rate of a budget needs /link_rate, which is missing",
-                  R"(state what the link carries, such as "link_rate": "10Gbit")"};
-    }
-    if (rate > policy.link_rate_bps) {
-      throw Fault{place,
-                  fmt::format("{} is more than the {} of /link_rate", rate_text(rate),
-                              rate_text(policy.link_rate_bps)),
-                  ""};
-    }
-  }
+  for (const auto& [key, rate] : rates)
+    check_rate(policy, rate, "a rate of a budget", fmt::format("{}/{}", at, key));
   if (budget.ceiling_bps == 0) return;
   if (budget.ceiling_bps < budget.minimum_bps) {
     throw Fault{at + "/ceiling",
@@ -215,15 +218,21 @@ Claims<End> claim_control(const Policy& policy) {
   return ends;
 }
 
-void check_service_tenants(const Policy& policy) {
+/// `remedy` is what helps where there are no tenants.
+void check_tenant(const Policy& policy, const std::string& name, const std::string& place,
+                  const char* remedy) {
+  if (std::ranges::find(policy.tenants, name, &Tenant::name) != policy.tenants.end()) return;
   std::vector<std::string> names;
   for (const Tenant& tenant : policy.tenants) names.push_back(tenant.name);
+  throw Fault{place, fmt::format("{} is not a tenant of /tenants", name),
+              names.empty() ? remedy : fmt::format("one of: {}", fmt::join(names, ", "))};
+}
+
+void check_service_tenants(const Policy& policy) {
   for (std::size_t i = 0; i < policy.services.size(); ++i) {
-    const std::string& name = policy.services[i].tenant;
-    if (!name.empty() && std::ranges::find(names, name) == names.end()) {
-      throw Fault{fmt::format("/services/{}/tenant", i), fmt::format("{} is not a tenant of /tenants", name),
-                  names.empty() ? "without the key, the service is that of any tenant"
-                                : fmt::format("one of: {}", fmt::join(names, ", "))};
+    if (const std::string& name = policy.services[i].tenant; !name.empty()) {
+      check_tenant(policy, name, fmt::format("/services/{}/tenant", i),
+                   "without the key, the service is that of any tenant");
     }
   }
 }
@@ -276,6 +285,35 @@ void check_dscp(const Policy& policy) {
   }
 }
 
+void check_guardian(const Policy& policy) {
+  const anic_envelope& envelope = policy.envelope;
+  if (envelope.weight_max < envelope.weight_min) {
+    throw Fault{"/guardian/weight/maximum",
+                fmt::format("{} is less than the {} of /guardian/weight/minimum", envelope.weight_max,
+                            envelope.weight_min),
+                ""};
+  }
+  check_rate(policy, envelope.borrow_max_bps, "a rate to borrow", "/guardian/borrow/maximum");
+  if (envelope.borrow_step_bps <= envelope.borrow_max_bps) return;
+  const std::string place = "/guardian/borrow/step";
+  if (envelope.borrow_max_bps == 0)
+    throw Fault{place, "a step needs /guardian/borrow/maximum, which is missing", ""};
+  throw Fault{place,
+              fmt::format("{} is more than the {} of /guardian/borrow/maximum",
+                          rate_text(envelope.borrow_step_bps), rate_text(envelope.borrow_max_bps)),
+              ""};
+}
+
+void check_agents(const Policy& policy) {
+  check_names(policy.agents, "agents");
+  for (std::size_t i = 0; i < policy.agents.size(); ++i) {
+    for (std::size_t j = 0; const std::string& name : policy.agents[i].tenants) {
+      check_tenant(policy, name, fmt::format("/agents/{}/tenants/{}", i, j++),
+                   "what is no tenant's cannot be granted to an agent");
+    }
+  }
+}
+
 }  // namespace
 
 void validate(const Policy& policy) {
@@ -283,6 +321,8 @@ void validate(const Policy& policy) {
   check_services(policy);
   check_cpus(policy);
   check_dscp(policy);
+  check_guardian(policy);
+  check_agents(policy);
 }
 
 }  // namespace agentnic::policy

@@ -12,7 +12,10 @@
 #include "base/clock.hpp"
 #include "base/stop.hpp"
 #include "cli/common/program.hpp"
+#include "cli/load/failsafe.hpp"
+#include "cli/load/guardian.hpp"
 #include "cli/load/probe.hpp"
+#include "cli/load/propose.hpp"
 #include "cli/load/show.hpp"
 #include "kern/change.hpp"
 #include "kern/generation.hpp"
@@ -262,18 +265,32 @@ Result<std::vector<kern::InstanceStatus>> selected(const Options& options, const
 
 Result<int> status(const Options& options) {
   auto instances = ANIC_TRY(selected(options, "status"));
-  std::ranges::for_each(instances, kern::look_at_limits);
-  if (options.json) {
-    Json list = Json::array();
-    for (const auto& instance : instances) list.push_back(cli::to_json(instance));
-    cli::print_json({{"schema", "agentnic.status/2"}, {"instances", list}});
-  } else {
-    for (const auto& instance : instances) std::cout << cli::to_text(instance);
-    if (instances.empty()) std::cout << "nothing attached\n";
+  Json list = Json::array();
+  int worst = 0;
+  for (auto& instance : instances) {
+    kern::look_at_limits(instance);
+    std::optional<cli::GuardianView> guardian;
+    if (instance.health != kern::Health::Attached) {
+      worst = static_cast<int>(Exit::Failed);
+    } else if (auto view = cli::view_guardian(instance)) {
+      guardian = std::move(*view);
+      if (worst == 0 && !guardian->state.failsafes.empty()) worst = cli::kFailSafeStatus;
+    } else {
+      worst = static_cast<int>(Exit::Failed);  // nobody can tell whether fail-safe is in force
+      instance.notes.push_back("the guardian is not known: " + view.error().text());
+    }
+    if (options.json) {
+      Json json = cli::to_json(instance);
+      json["guardian"] = guardian ? cli::to_json(*guardian) : Json(nullptr);
+      list.push_back(json);
+    } else {
+      std::cout << (guardian ? cli::alarms_text(*guardian, instance) : "") << cli::to_text(instance)
+                << (guardian ? cli::to_text(*guardian) : "");
+    }
   }
-  const bool sound =
-      std::ranges::all_of(instances, [](const auto& one) { return one.health == kern::Health::Attached; });
-  return static_cast<int>(sound ? Exit::Done : Exit::Failed);
+  if (options.json) cli::print_json({{"schema", "agentnic.status/3"}, {"instances", list}});
+  if (!options.json && instances.empty()) std::cout << "nothing attached\n";
+  return worst;
 }
 
 Result<int> stats_once(const Options& options, const std::vector<kern::InstanceStatus>& instances,
@@ -398,6 +415,9 @@ int main(int argc, char** argv) {
   stats_command->add_option("--interval", options.interval_s, "seconds between two, with --watch")
       ->check(CLI::Range(0.1, 3600.0))
       ->capture_default_str();
+
+  cli::add_propose(program);
+  cli::add_failsafe(program);
 
   on_interface(program.command("probe", "what this kernel, these libraries and this driver can do, by trying",
                                [&] { return cli::probe(options.ifname, options.netns, options.json); }),

@@ -90,6 +90,37 @@ void for_control(const policy::Tables& tables, Each&& each) {
   }
 }
 
+Json guardian_json(const anic_envelope& envelope) {
+  return {
+      {"tick_ns", envelope.tick_ns},
+      {"heartbeat_ns", envelope.heartbeat_ns},
+      {"time_limit_ns", envelope.duration_ns},
+      {"oscillation", {{"window_ns", envelope.oscillation_ns}, {"flips", envelope.flips}}},
+      {"instability", {{"window_ns", envelope.instability_ns}, {"count", envelope.instabilities}}},
+      {"cool_down_ns", envelope.cool_down_ns},
+      {"rejections", envelope.rejections},
+      {"slo",
+       {{"interval_ns", envelope.slo_interval_ns},
+        {"over_percent", envelope.slo_percent},
+        {"samples", envelope.slo_samples},
+        {"protect", envelope.protects != 0}}},
+      {"weight",
+       {{"minimum", envelope.weight_min}, {"maximum", envelope.weight_max}, {"step", envelope.weight_step}}},
+      {"throttle_step_percent", envelope.throttle_percent},
+      {"borrow", {{"maximum_bps", envelope.borrow_max_bps}, {"step_bps", envelope.borrow_step_bps}}},
+      {"changes", {{"tenant_per_s", envelope.changes_of_tenant}, {"total_per_s", envelope.changes}}},
+      {"actions", envelope.actions}};
+}
+
+/// Calls `each` with id, name and the words of what is granted.
+template <typename Each>
+void for_agents(const policy::Tables& tables, Each&& each) {
+  for (std::uint32_t id = 1; id < ANIC_AGENTS_MAX; ++id) {
+    const anic_agent& agent = tables.guarding.agents[id];
+    if (agent.name[0] != '\0') each(id, agent.name, policy::words_of(agent.grants, tables));
+  }
+}
+
 }  // namespace
 
 std::string place(const kern::InstanceStatus& status) {
@@ -142,6 +173,15 @@ Json to_json(const policy::Tables& tables) {
   for_control(tables, [&](const char* protocol, std::uint32_t port, std::string_view role) {
     control.push_back({{"protocol", protocol}, {"port", port}, {"role", role}});
   });
+  Json agents = Json::array();
+  for_agents(tables, [&](std::uint32_t id, const char* name, const policy::GrantWords& granted) {
+    agents.push_back({{"name", name},
+                      {"id", id},
+                      {"tenants", granted.tenants},
+                      {"kinds", granted.kinds},
+                      {"classes", granted.classes},
+                      {"paths", granted.paths}});
+  });
   return {{"name", tables.policy.name},
           {"sha256", digest(tables.policy)},
           {"faces", (tables.policy.uses & ANIC_FACES_WORKLOAD) != 0 ? "workload" : "network"},
@@ -151,7 +191,9 @@ Json to_json(const policy::Tables& tables) {
           {"tenants", tenants},
           {"services", services},
           {"lanes", lanes},
-          {"control", control}};
+          {"control", control},
+          {"guardian", guardian_json(tables.guarding.envelope)},
+          {"agents", agents}};
 }
 
 std::string to_text(const policy::Tables& tables) {
@@ -183,6 +225,14 @@ std::string to_text(const policy::Tables& tables) {
         rate_or(lane.rate_bps, "-"), rate_or(lane.ceiling_bps, "-"), lane.floor_percent,
         lane.slo_ns == 0 ? "-" : policy::duration_text(lane.slo_ns), policy::path_name(lane.path),
         marks_text(lane), cpus_text(spread_of(tables, tenant, cls)));
+  });
+  const auto list = [](const std::vector<std::string>& words) {
+    return words.empty() ? "-" : fmt::format("{}", fmt::join(words, " "));
+  };
+  for_agents(tables, [&](std::uint32_t, const char* name, const policy::GrantWords& granted) {
+    text +=
+        fmt::format("  agent    {:<30} tenants {}  kinds {}  classes {}  paths {}\n", name,
+                    list(granted.tenants), list(granted.kinds), list(granted.classes), list(granted.paths));
   });
   return text;
 }

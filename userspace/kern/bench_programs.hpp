@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// The programs of `make bench` that run the packet path on many flows.
+/// The programs of `make bench`: the packet path on many flows, and parts of the guardian.
 
 #include <memory>
 
@@ -14,14 +14,16 @@ struct bench_bpf;
 namespace agentnic::kern {
 
 /// Owns the loaded skeleton; descriptors are borrowed.
-class FlowBench final {
+class BenchPrograms final {
  public:
   /// Over the maps of an instance.
-  static Result<FlowBench> load(const Maps& maps);
+  static Result<BenchPrograms> load(const Maps& maps);
 
   [[nodiscard]] Status set(const anic_bench& setup) const;
   [[nodiscard]] int flows_fd() const noexcept;  ///< the packet path on the next flow
   [[nodiscard]] int noop_fd() const noexcept;   ///< choosing the next flow alone
+  [[nodiscard]] int chain_fd() const noexcept;  ///< records of the audit, as many as an order's `what`
+  [[nodiscard]] int tick_fd() const noexcept;   ///< one tick; like the one before it answers with ns
 
  private:
   struct Destroy {

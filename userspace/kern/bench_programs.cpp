@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kern/flow_bench.hpp"
+#include "kern/bench_programs.hpp"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -12,10 +12,10 @@
 
 namespace agentnic::kern {
 
-void FlowBench::Destroy::operator()(bench_bpf* skeleton) const noexcept { bench_bpf::destroy(skeleton); }
+void BenchPrograms::Destroy::operator()(bench_bpf* skeleton) const noexcept { bench_bpf::destroy(skeleton); }
 
-Result<FlowBench> FlowBench::load(const Maps& maps) {
-  FlowBench bench;
+Result<BenchPrograms> BenchPrograms::load(const Maps& maps) {
+  BenchPrograms bench;
   bench.skeleton_.reset(bench_bpf::open());
   if (!bench.skeleton_) return fail_errno(errno, "open the BPF object of the benchmarks");
   bpf_map* map = nullptr;
@@ -30,14 +30,16 @@ Result<FlowBench> FlowBench::load(const Maps& maps) {
   return bench;
 }
 
-Status FlowBench::set(const anic_bench& setup) const {
+Status BenchPrograms::set(const anic_bench& setup) const {
   const std::uint32_t zero = 0;
   if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.bench_setup), &zero, &setup, BPF_ANY) != 0)
     return fail_errno(errno, "set up the flows of a benchmark");
   return {};
 }
 
-int FlowBench::flows_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_flows); }
-int FlowBench::noop_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_noop); }
+int BenchPrograms::flows_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_flows); }
+int BenchPrograms::noop_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_noop); }
+int BenchPrograms::chain_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_chain); }
+int BenchPrograms::tick_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_tick); }
 
 }  // namespace agentnic::kern
