@@ -164,10 +164,11 @@ $(foreach s,$(suites),$(eval $(call test_objects,$(s))))
 # The reference model is for the BPF tests.
 $(BIN)/test-bpf: $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/model/*.cpp))
 
+# The library comes first, so that of templates that both have its own are taken, which are optimised.
 $(suites:%=$(BIN)/test-%): $(library)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CXX) $(CXXFLAGS) $(filter %.o,$^) $(library) -lCatch2Main -lCatch2 $(LIBS) -o $@
+	$(Q)$(CXX) $(CXXFLAGS) -Wl,--whole-archive $(library) -Wl,--no-whole-archive $(filter %.o,$^) -lCatch2Main -lCatch2 $(LIBS) -o $@
 
 $(BUILD)/replay/%.o: %.cpp | need $(skeletons) $(version)
 	$(call say,SANITIZE,$<)
