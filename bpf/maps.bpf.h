@@ -50,7 +50,7 @@ struct anic_scratch {
 	__u32 lowered;	 /* limits of bulk */
 	__u64 latest_ns; /* of the change that is the latest */
 	__u32 latest;	 /* its row + 1 */
-	__u32 unstable;	 /* the tenant that is to go into fail-safe, or 0 */
+	__u32 unstable;	 /* the tenant that did once too often what leads into fail-safe, or 0 */
 	__u64 sum_bps;
 };
 

@@ -136,6 +136,8 @@ TEST_CASE("audit: approvals and rejections are told") {
   CHECK(told(many).ends_with(": rejected by C1 (control traffic is left alone)"));
   many.count = 14;
   CHECK(told(many).ends_with(": rejected by C1 (control traffic is left alone), 14 times"));
+  many.tenant = 0;
+  CHECK(told(many).contains(" no known tenant: session "));
 }
 
 TEST_CASE("audit: values are told in their own units") {
@@ -226,6 +228,8 @@ TEST_CASE("audit: protection, losses, beginnings and ends are told") {
         "#12 14:03:22.120 tenant acme: bulk traffic was limited to 50Mbit by L3 (a class missed its SLO)");
   record.approved = 0;
   CHECK(told(record).contains("the limit of its bulk traffic was lifted"));
+  record.tenant = 0;
+  CHECK(told(record).contains("traffic of no tenant: the limit of its bulk traffic was lifted"));
 
   record = make_record(ANIC_RECORD_LOST);
   anic_lost lost{};

@@ -110,9 +110,9 @@ bool looked_at_value(const anic_record& record) {
 
 std::string decision(const anic_record& record, const Names& names) {
   const std::string before = looked_at_value(record) ? value(record, record.observed) + " ->" : "to be";
-  return fmt::format("{}: session {} asked {} {} {}{}: {}", tenant_text(record.tenant, names), record.session,
-                     change_text(record, names), before, value(record, record.requested), quoted(record),
-                     verdict(record, names));
+  const std::string who = record.tenant == 0 ? "no known tenant" : tenant_text(record.tenant, names);
+  return fmt::format("{}: session {} asked {} {} {}{}: {}", who, record.session, change_text(record, names),
+                     before, value(record, record.requested), quoted(record), verdict(record, names));
 }
 
 std::string revert_cause(std::uint8_t invariant) {
@@ -167,7 +167,7 @@ std::string protect(const anic_record& record, const Names& names) {
                                 ? "the limit of its bulk traffic was lifted"
                                 : "bulk traffic was limited to " + policy::rate_text(record.approved);
   return fmt::format(
-      "{}: {} by {}", tenant_text(record.tenant, names), limit,
+      "{}: {} by {}", traffic_text(record.tenant, names), limit,
       record.invariant == ANIC_INVARIANT_NONE ? "the guardian" : with_meaning(record.invariant));
 }
 
@@ -227,6 +227,10 @@ void add_change(Json& json, const anic_record& record, const Names& names) {
 
 std::string tenant_text(std::uint32_t tenant, const Names& names) {
   return tenant == 0 ? "the instance" : "tenant " + name_or_number(names.tenant(tenant), tenant);
+}
+
+std::string traffic_text(std::uint32_t tenant, const Names& names) {
+  return tenant == 0 ? "traffic of no tenant" : tenant_text(tenant, names);
 }
 
 std::string scope_text(std::uint8_t change, std::uint8_t cls, std::uint16_t service, std::uint16_t bucket,

@@ -24,6 +24,9 @@ struct Names {
 /// `tenant acme`, or by its number; `the instance` for 0.
 std::string tenant_text(std::uint32_t tenant, const Names& names);
 
+/// Whose traffic: `tenant acme`, or `traffic of no tenant` for 0.
+std::string traffic_text(std::uint32_t tenant, const Names& names);
+
 /// What a change is of, after its kind: ` rpc`, ` chat`, ` rpc bucket 7`, or nothing.
 std::string scope_text(std::uint8_t change, std::uint8_t cls, std::uint16_t service, std::uint16_t bucket,
                        const Names& names);

@@ -197,9 +197,10 @@ Json to_json(const GuardianView& view) {
     changes.push_back(json);
   }
   Json limits = Json::array();
-  for (std::uint32_t tenant = 1; tenant < state.wards.size(); ++tenant) {
+  for (std::uint32_t tenant = 0; tenant < state.wards.size(); ++tenant) {
     const std::uint64_t bps = state.wards[tenant].bulk_bps;
-    if (bps != 0) limits.push_back({{"tenant", view.names.tenant(tenant)}, {"bulk_bps", bps}});
+    if (bps == 0) continue;
+    limits.push_back({{"tenant", or_null(tenant != 0, view.names.tenant(tenant))}, {"bulk_bps", bps}});
   }
   return {{"failsafes", failsafes},
           {"sessions", sessions},
@@ -227,11 +228,11 @@ std::string to_text(const GuardianView& view) {
   std::string text;
   for (const auto& session : state.sessions) text += session_line(session, view.names);
   for (const auto& change : state.changes) text += change_line(change, view.names);
-  for (std::uint32_t tenant = 1; tenant < state.wards.size(); ++tenant) {
+  for (std::uint32_t tenant = 0; tenant < state.wards.size(); ++tenant) {
     const std::uint64_t bps = state.wards[tenant].bulk_bps;
     if (bps == 0) continue;
     text += fmt::format("  protect   {}: bulk limited to {}, for an SLO that was missed\n",
-                        audit::tenant_text(tenant, view.names), policy::rate_text(bps));
+                        audit::traffic_text(tenant, view.names), policy::rate_text(bps));
   }
   text += fmt::format("  audit     {} records, {} of {} KiB unread", state.seq,
                       state.ring.unread_bytes / 1024, state.ring.size_bytes / 1024);
