@@ -150,6 +150,16 @@ class Process final {
   pid_t pid_;
 };
 
+/// Waits until a proposer that was just started has got somewhere: a busy machine takes its time.
+void await_answers(const TestSession& session) {
+  constexpr std::uint64_t kPatienceNs = 30 * kSecond;
+  const std::uint64_t begun = monotonic_ns();
+  while (session.row().answered == 0) {
+    REQUIRE(monotonic_ns() - begun < kPatienceNs);
+    ::usleep(1000);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("guardian: two proposers at once, beside updates, orders, ticks and the end: all is recorded") {
@@ -201,6 +211,7 @@ TEST_CASE("guardian: a flood of rejections that nobody reads leaves an operator 
   const TestSession session(guarded.instance(), everything_of(1), monotonic_ns());
   Proposer flooder(session, kAcme, true);
   std::thread thread([&] { flooder.run(); });
+  await_answers(session);
   std::uint64_t longest_ns = 0;
   int refused = 0;
   for (int i = 0; i < kOrders; ++i) {
@@ -229,6 +240,7 @@ TEST_CASE("guardian: a proposer that is stopped, wherever that is, never has the
   const TestSession session(guarded.instance(), everything_of(1), monotonic_ns());
   Proposer proposer(session, kAcme);
   const Process process(SCHED_OTHER, [&] { (void)proposer.run_once(); });
+  await_answers(session);
   for (int i = 0; i < kStops; ++i) {
     ::usleep(static_cast<useconds_t>(100 + i * 37 % 400));
     REQUIRE(process.stop());
@@ -238,7 +250,6 @@ TEST_CASE("guardian: a proposer that is stopped, wherever that is, never has the
     (void)guarded.take();
     process.go_on();
   }
-  CHECK(session.row().answered > 0);
 }
 
 TEST_CASE("guardian: a proposer that a busy CPU hardly ever runs delays nobody") {
@@ -247,7 +258,7 @@ TEST_CASE("guardian: a proposer that a busy CPU hardly ever runs delays nobody")
   const TestSession session(guarded.instance(), everything_of(1), monotonic_ns());
   Proposer proposer(session, kAcme);
   const Process idle(SCHED_IDLE, [&] { (void)proposer.run_once(); });
-  ::usleep(50'000);
+  await_answers(session);
   const Process hog(SCHED_OTHER, [] { (void)monotonic_ns(); });
   std::uint64_t longest_ns = 0;
   for (int i = 0; i < kOrders; ++i) {
@@ -256,7 +267,6 @@ TEST_CASE("guardian: a proposer that a busy CPU hardly ever runs delays nobody")
     (void)guarded.take();
     ::usleep(1000);
   }
-  CHECK(session.row().answered > 0);
   CHECK(longest_ns < ANIC_LOCK_STUCK_NS);
   CHECK(guarded.mode(0) == 0);  // it was never taken for stuck
 }
