@@ -61,14 +61,6 @@ struct anic_answer {
 };
 ANIC_ASSERT(sizeof(struct anic_answer) == 56);
 
-/* The one entry of session_page, which userspace maps to read. */
-struct anic_page {
-	__u64 answered; /* so many, since the session began; number n is in answers[n % ANIC_DRAIN_MAX] */
-	__u64 _pad[7];
-	struct anic_answer answers[ANIC_DRAIN_MAX];
-};
-ANIC_ASSERT(sizeof(struct anic_page) == 64 + 56 * ANIC_DRAIN_MAX);
-
 /* --- the envelope: of the policy --- */
 
 struct anic_grants {
@@ -301,8 +293,9 @@ ANIC_ASSERT(sizeof(struct anic_order) == 96);
  * the program could attach it to a tracepoint, but hardly any has so many arguments, and none has this one.
  */
 struct anic_draining {
-	__u64 now_ns; /* for tests, whose program looks at it */
-	__u64 unused[10];
+	__u64 now_ns;  /* for tests, whose program looks at it */
+	__u64 observe; /* 1: write the observation, too */
+	__u64 unused[9];
 	__u64 word; /* ANIC_DRAIN_WORD */
 };
 ANIC_ASSERT(sizeof(struct anic_draining) == sizeof(struct anic_order));

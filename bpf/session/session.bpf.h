@@ -4,6 +4,7 @@
 #define ANIC_SESSION_BPF_H
 
 #include "judge.bpf.h"
+#include "abi/observe.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_USER_RINGBUF);
@@ -21,6 +22,15 @@ struct {
 
 const volatile __u32 anic_session_slot = 0;
 const volatile __u64 anic_session_id = 0;
+
+static __always_inline struct anic_page *anic_page_of(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&session_page, &zero);
+}
+
+#include "session/observe.bpf.h"
 
 /*
  * What was taken out of the ring and is not judged yet. Of one run at a time: `busy`, which nobody waits for,
@@ -89,8 +99,7 @@ static int anic_judge_next(__u32 i, void *nothing)
 	struct anic_scratch *scratch = anic_scratch_of();
 	struct anic_session *session = anic_session_in(anic_session_slot);
 	struct anic_batch *batch = anic_batch_of();
-	__u32 zero = 0;
-	struct anic_page *page = bpf_map_lookup_elem(&session_page, &zero);
+	struct anic_page *page = anic_page_of();
 	int stop;
 
 	if (!scratch || !session || !page || !batch || batch->judged == batch->taken)
@@ -145,6 +154,8 @@ static __always_inline int anic_drain_at(const struct anic_draining *order, __u6
 	if (__sync_val_compare_and_swap(&batch->busy, 0, 1))
 		return -EBUSY;
 	code = anic_drain_batch(batch, now_ns);
+	if (order->observe == 1 && code != -ESTALE)
+		anic_observe(now_ns);
 	__sync_lock_test_and_set(&batch->busy, 0);
 	return code;
 }

@@ -100,7 +100,8 @@ class Guarded final {
                            .samples = samples,
                            .over_slo = over_slo,
                            .wanted_bps_in = wanted_bps,
-                           .wanted_bps_out = wanted_bps});
+                           .wanted_bps_out = wanted_bps,
+                           .bucket = 0});
   }
 
  private:

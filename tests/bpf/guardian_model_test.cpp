@@ -330,7 +330,8 @@ class Pair {
                                 .samples = samples,
                                 .over_slo = std::min(samples, over),
                                 .wanted_bps_in = in,
-                                .wanted_bps_out = bps()};
+                                .wanted_bps_out = bps(),
+                                .bucket = 0};
       note("lane {}: {} of {} too late", turn.lane, turn.over_slo, turn.samples);
       instance_.count_turns(turn);
       model_.count_turns(static_cast<std::uint32_t>(turn.lane), turn.samples, turn.over_slo);

@@ -77,7 +77,7 @@ anic_order order_at(std::uint64_t now_ns) {
 }
 
 anic_draining draining_at(std::uint64_t now_ns) {
-  return {.now_ns = now_ns, .unused = {}, .word = ANIC_DRAIN_WORD};
+  return {.now_ns = now_ns, .observe = 0, .unused = {}, .word = ANIC_DRAIN_WORD};
 }
 
 anic_grants everything() { return {.tenants = ~0ULL, .kinds = ~0U, .classes = ~0U, .paths = ~0U, ._pad = 0}; }
@@ -92,7 +92,7 @@ TestSession::TestSession(const Instance& instance, std::uint32_t slot)
   ring_.reset(user_ring_buffer__new(ring_fd(), nullptr));
   REQUIRE(ring_ != nullptr);
   REQUIRE(bpf_map_freeze(page_fd()) == 0);
-  constexpr std::size_t kPage = 4096;
+  constexpr std::size_t kPage = (sizeof(anic_page) + 4095) / 4096 * 4096;
   void* page = ::mmap(nullptr, kPage, PROT_READ, MAP_SHARED, page_fd(), 0);
   REQUIRE(page != MAP_FAILED);
   page_.reset(static_cast<const anic_page*>(page), [](const anic_page* there) {
@@ -136,6 +136,15 @@ int TestSession::run(const char* program, const Arguments& arguments) const {
 }
 
 int TestSession::drain(std::uint64_t now_ns) const { return run("test_drain", draining_at(now_ns)); }
+
+const anic_observation& TestSession::observe(std::uint64_t now_ns) const {
+  anic_draining draining = draining_at(now_ns);
+  draining.observe = 1;
+  REQUIRE(run("test_drain", draining) >= 0);
+  CHECK(page_->observation.sequence % 2 == 0);
+  CHECK(page_->observation.at_ns == now_ns);
+  return page_->observation;
+}
 
 int TestSession::lock(std::uint64_t now_ns, bool held) const {
   anic_order arguments = order_at(now_ns);

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "abi/guardian.h"
+#include "abi/observe.h"
 #include "instance.hpp"
 
 struct bpf_object;
@@ -51,6 +51,9 @@ class TestSession final {
 
   /// Drains; how many were answered, or -errno.
   [[nodiscard]] int drain(std::uint64_t now_ns) const;
+
+  /// The same, and has the observation written.
+  const anic_observation& observe(std::uint64_t now_ns) const;
 
   /// One proposal: its answer.
   [[nodiscard]] anic_answer propose(anic_proposal proposal, std::uint64_t now_ns) const;

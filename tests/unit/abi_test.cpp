@@ -16,6 +16,7 @@
 #include "abi/guardian.h"
 #include "abi/lane.h"
 #include "abi/meta.h"
+#include "abi/observe.h"
 #include "abi/policy.h"
 #include "abi/share.h"
 #include "abi/stats.h"
@@ -138,7 +139,38 @@ const std::map<std::string, Layout> kOurs = {
        MEMBER(anic_answer, requested), MEMBER(anic_answer, approved), MEMBER(anic_answer, until_ns),
        MEMBER(anic_answer, seq)}}},
     {"anic_page",
-     {sizeof(anic_page), {MEMBER(anic_page, answered), MEMBER(anic_page, _pad), MEMBER(anic_page, answers)}}},
+     {sizeof(anic_page),
+      {MEMBER(anic_page, answered), MEMBER(anic_page, _pad), MEMBER(anic_page, answers),
+       MEMBER(anic_page, observation)}}},
+    {"anic_observed_way",
+     {sizeof(anic_observed_way),
+      {MEMBER(anic_observed_way, packets), MEMBER(anic_observed_way, bytes),
+       MEMBER(anic_observed_way, dropped_packets), MEMBER(anic_observed_way, dropped_bytes),
+       MEMBER(anic_observed_way, given_bps), MEMBER(anic_observed_way, wanted_bps),
+       MEMBER(anic_observed_way, ahead_ns)}}},
+    {"anic_observed_lane",
+     {sizeof(anic_observed_lane),
+      {MEMBER(anic_observed_lane, tenant), MEMBER(anic_observed_lane, cls), MEMBER(anic_observed_lane, path),
+       MEMBER(anic_observed_lane, floor_percent), MEMBER(anic_observed_lane, weight),
+       MEMBER(anic_observed_lane, ceiling_bps), MEMBER(anic_observed_lane, rate_bps),
+       MEMBER(anic_observed_lane, slo_ns), MEMBER(anic_observed_lane, at_ns),
+       MEMBER(anic_observed_lane, ways), MEMBER(anic_observed_lane, samples),
+       MEMBER(anic_observed_lane, over_slo), MEMBER(anic_observed_lane, missed),
+       MEMBER(anic_observed_lane, p50_ns), MEMBER(anic_observed_lane, p99_ns),
+       MEMBER(anic_observed_lane, window)}}},
+    {"anic_observed_tenant",
+     {sizeof(anic_observed_tenant),
+      {MEMBER(anic_observed_tenant, tenant), MEMBER(anic_observed_tenant, failsafe),
+       MEMBER(anic_observed_tenant, in_force), MEMBER(anic_observed_tenant, _pad),
+       MEMBER(anic_observed_tenant, rate_bps), MEMBER(anic_observed_tenant, ceiling_bps),
+       MEMBER(anic_observed_tenant, stated_bps), MEMBER(anic_observed_tenant, bulk_bps),
+       MEMBER(anic_observed_tenant, free_ns)}}},
+    {"anic_observation",
+     {sizeof(anic_observation),
+      {MEMBER(anic_observation, sequence), MEMBER(anic_observation, at_ns), MEMBER(anic_observation, number),
+       MEMBER(anic_observation, generation), MEMBER(anic_observation, looked),
+       MEMBER(anic_observation, envelope), MEMBER(anic_observation, grants), MEMBER(anic_observation, _pad),
+       MEMBER(anic_observation, tenants), MEMBER(anic_observation, lanes)}}},
     {"anic_grants",
      {sizeof(anic_grants),
       {MEMBER(anic_grants, tenants), MEMBER(anic_grants, kinds), MEMBER(anic_grants, classes),
@@ -210,7 +242,8 @@ const std::map<std::string, Layout> kOurs = {
        MEMBER(anic_guard, escalations), MEMBER(anic_guard, wanted_ns), MEMBER(anic_guard, stuck_ns)}}},
     {"anic_draining",
      {sizeof(anic_draining),
-      {MEMBER(anic_draining, now_ns), MEMBER(anic_draining, unused), MEMBER(anic_draining, word)}}},
+      {MEMBER(anic_draining, now_ns), MEMBER(anic_draining, observe), MEMBER(anic_draining, unused),
+       MEMBER(anic_draining, word)}}},
     {"anic_order",
      {sizeof(anic_order),
       {MEMBER(anic_order, now_ns), MEMBER(anic_order, wall_ns), MEMBER(anic_order, session),
@@ -236,8 +269,8 @@ const std::map<std::string, Layout> kOurs = {
 };
 
 // Structs that live and die on the BPF stack, and never cross.
-const std::set<std::string> kKernelOnly = {"anic_batch", "anic_pkt", "anic_scratch", "anic_ticker",
-                                           "anic_turn_packet"};
+const std::set<std::string> kKernelOnly = {"anic_batch",  "anic_observing",   "anic_pkt",   "anic_scratch",
+                                           "anic_ticker", "anic_turn_packet", "anic_window"};
 
 // Inner maps: of their keys and values BTF knows the sizes, not the types.
 struct Sizes {

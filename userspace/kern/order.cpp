@@ -37,9 +37,10 @@ Result<int> run_order(int prog_fd, const anic_order& order, std::string_view wha
   return run(prog_fd, &order, what);
 }
 
-Result<int> run_drain(int prog_fd, std::string_view what) {
-  static constexpr anic_draining kDraining = {.now_ns = 0, .unused = {}, .word = ANIC_DRAIN_WORD};
-  return run(prog_fd, &kDraining, what);
+Result<int> run_drain(int prog_fd, bool observe, std::string_view what) {
+  const anic_draining draining = {
+      .now_ns = 0, .observe = observe ? 1U : 0U, .unused = {}, .word = ANIC_DRAIN_WORD};
+  return run(prog_fd, &draining, what);
 }
 
 }  // namespace agentnic::kern

@@ -14,7 +14,7 @@ namespace agentnic::kern {
 /// answer: 0 or more, or -errno. `what`: verb and object, for errors.
 Result<int> run_order(int prog_fd, const anic_order& order, std::string_view what);
 
-/// The same of a session's drain.
-Result<int> run_drain(int prog_fd, std::string_view what);
+/// The same of a session's drain. `observe`: it writes the observation, too.
+Result<int> run_drain(int prog_fd, bool observe, std::string_view what);
 
 }  // namespace agentnic::kern

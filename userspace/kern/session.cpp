@@ -118,9 +118,9 @@ Status Session::propose(const anic_proposal& proposal) const {
   return {};
 }
 
-Result<std::optional<int>> Session::drain() const {
+Result<std::optional<int>> Session::drain(bool observe) const {
   constexpr const char* kWhat = "drain the session";
-  const int code = ANIC_TRY(run_drain(drain_fd(), kWhat));
+  const int code = ANIC_TRY(run_drain(drain_fd(), observe, kWhat));
   if (code == -ESTALE) return std::nullopt;
   if (code < 0) return fail_errno(code, kWhat);
   return code;

@@ -8,7 +8,7 @@
 #include <memory>
 #include <optional>
 
-#include "abi/guardian.h"
+#include "abi/observe.h"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "kern/bpffs.hpp"
@@ -38,8 +38,11 @@ class Session final {
   [[nodiscard]] Status propose(const anic_proposal& proposal) const;
 
   /// Has the guardian judge what is in the ring, ANIC_DRAIN_MAX proposals at most, and is the heartbeat. How
-  /// many were answered; nothing: the session is over.
-  [[nodiscard]] Result<std::optional<int>> drain() const;
+  /// many were answered; nothing: the session is over. `observe`: has the observation written anew, too.
+  [[nodiscard]] Result<std::optional<int>> drain(bool observe = false) const;
+
+  /// The observation as the last drain wrote it; valid until the next one.
+  [[nodiscard]] const anic_observation& observation() const { return page_->observation; }
 
   /// The answer with this cookie, if it is among the last ANIC_DRAIN_MAX.
   [[nodiscard]] std::optional<anic_answer> answer(std::uint64_t cookie) const;
