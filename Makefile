@@ -39,12 +39,12 @@ FLAGS     = -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MD -MP
 COMPILE   = $(CXX) $(FLAGS)
 # -O1: with sanitizers, -O2 takes almost twice as long to compile.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -O1
-LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-3 -lsodium -lfmt -lpthread
+LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-3 -lcap-ng -lseccomp -lsodium -lfmt -lpthread
 # No -Wextra: the kernel's own headers do not pass it.
 BPFFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Ibpf -I/usr/include/$(ARCH)-linux-gnu -MMD -MP
 
 # Sources. A folder under userspace/cli with a main.cpp is a program of its own.
-programs    := agentnic-load agentnic-audit agentnic-bench
+programs    := agentnic-load agentnic-agent agentnic-audit agentnic-bench
 lib_sources := $(filter-out userspace/cli/%,$(shell find userspace -name '*.cpp')) $(wildcard userspace/cli/common/*.cpp)
 lib_objects := $(lib_sources:%.cpp=$(BUILD)/%.o)
 library     := $(BUILD)/libagentnic.a
@@ -54,7 +54,7 @@ suites      := unit bpf
 test_bins   := $(suites:%=$(BIN)/test-%) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fixtures/*.bpf.c))
 # Fuzz targets are built twice: with a main() that replays a corpus, and with libFuzzer. What they test is compiled
 # with sanitizers each time; whatever else it needs is the library's.
-fuzzers     := parse policy
+fuzzers     := agent parse policy
 replays     := $(fuzzers:%=$(BUILD)/replay/%)
 libfuzzers  := $(fuzzers:%=$(BUILD)/fuzz/%)
 fuzzed      := $(wildcard userspace/policy/*.cpp)
@@ -147,12 +147,13 @@ $(BUILD)/man/%: docs/man/%.scd | need
 
 .PHONY: install
 install: all ## install to PREFIX (/usr/local), below DESTDIR
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/agentnic/policies
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/agentnic/policies $(DESTDIR)$(PREFIX)/share/agentnic/examples
 	install -m 755 $(programs:%=$(BIN)/%) $(DESTDIR)$(PREFIX)/sbin
 	install -m 644 $(filter %.1,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 $(filter %.5,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 644 $(filter %.8,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 644 policies/*.json $(DESTDIR)$(PREFIX)/share/agentnic/policies
+	install -m 644 docs/examples/* $(DESTDIR)$(PREFIX)/share/agentnic/examples
 
 # --- test ---
 
@@ -188,7 +189,8 @@ $(libfuzzers): $(BUILD)/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%_fuzz.o $(library)
 	$(call say,LINK,$@)
 	$(Q)$(CLANG) --driver-mode=g++ $(CXXFLAGS) $(SANITIZE) -fsanitize=fuzzer $(filter %.o,$^) $(library) $(LIBS) -o $@
 
-$(foreach f,replay fuzz,$(eval $(BUILD)/$(f)/policy: $(fuzzed:%.cpp=$(BUILD)/$(f)/%.o)))
+$(foreach f,replay fuzz,$(eval $(BUILD)/$(f)/policy $(BUILD)/$(f)/agent: $(fuzzed:%.cpp=$(BUILD)/$(f)/%.o)))
+$(foreach f,replay fuzz,$(eval $(BUILD)/$(f)/agent: $(BUILD)/$(f)/userspace/agent/wire.o))
 
 .PHONY: test test-unit
 test: all $(test_bins) $(replays) ## run the tests; T='glob' by name, SH=1 for a shell inside a net test

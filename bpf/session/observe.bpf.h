@@ -7,6 +7,9 @@
 #ifndef ANIC_SESSION_OBSERVE_BPF_H
 #define ANIC_SESSION_OBSERVE_BPF_H
 
+#include "judge.bpf.h"
+#include "session/page.bpf.h"
+
 /* Where the window of a lane's answers began. */
 struct anic_window {
 	__u64 samples;
@@ -41,13 +44,13 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct anic_observing);
-} session_observing SEC(".maps");
+} session_observe SEC(".maps");
 
 static __always_inline struct anic_observing *anic_observing_of(void)
 {
 	__u32 zero = 0;
 
-	return bpf_map_lookup_elem(&session_observing, &zero);
+	return bpf_map_lookup_elem(&session_observe, &zero);
 }
 
 static __always_inline __u32 anic_row_tenant(__u32 row)

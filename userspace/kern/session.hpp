@@ -50,6 +50,9 @@ class Session final {
   /// Gives back what the session changed. False: it was over.
   Result<bool> close();
 
+  /// Leaves it open for the guardian to end, when its heartbeat is missed.
+  void abandon() noexcept { id_ = 0; }
+
   /// For whoever hands them to another process; borrowed.
   [[nodiscard]] int ring_fd() const noexcept;
   [[nodiscard]] int page_fd() const noexcept;

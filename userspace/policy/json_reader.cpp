@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "abi/types.h"
@@ -20,7 +21,24 @@ std::string excerpt(const Json& value) {
   return value.is_string() ? json_text(value.get_ref<const std::string&>()) : value.dump();
 }
 
+/// A JSON pointer for a message: control characters in keys stay out of terminals.
+std::string printable(const std::string& where) {
+  const std::string text = json_text(where);
+  return where.empty() ? "/" : text.substr(1, text.size() - 2);
+}
+
+/// What nlohmann::json says, without its own error number; what it quotes of the input stays out of
+/// terminals.
+std::string plain(const Json::exception& error) {
+  std::string_view text = error.what();
+  if (const auto end = text.find("] "); end != std::string_view::npos) text.remove_prefix(end + 2);
+  const std::string quoted = json_text(shortened(text));
+  return quoted.substr(1, quoted.size() - 2);
+}
+
 }  // namespace
+
+std::string Fault::text() const { return where ? fmt::format("{}: {}", printable(*where), reason) : reason; }
 
 bool Watcher::operator()(int depth, Json::parse_event_t event, Json& value) {
   using Event = Json::parse_event_t;
@@ -66,6 +84,18 @@ std::string Watcher::where() const {
     }
   }
   return pointer.to_string();
+}
+
+Json parse_json(std::string_view text) {
+  Watcher watcher;
+  try {
+    Json json = Json::parse(text, std::ref(watcher));
+    if (watcher.fault()) throw Fault(*watcher.fault());
+    return json;
+  } catch (const Json::exception& error) {               // not JSON, or a number beyond all numbers
+    if (watcher.fault()) throw Fault(*watcher.fault());  // it stands before that
+    throw Fault{std::nullopt, plain(error), ""};
+  }
 }
 
 std::string string_at(const Json& value, const Pointer& at) {

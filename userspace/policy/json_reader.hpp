@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// Strict reading of JSON: every key known, every key once, every fault with its place. Only parse.cpp,
-/// parse_guardian.cpp and validate.cpp need this.
+/// Strict reading of JSON: every key known, every key once, every fault with its place. For those who read
+/// what somebody else wrote.
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -20,11 +20,14 @@ namespace agentnic::policy {
 using Json = nlohmann::json;
 using Pointer = Json::json_pointer;
 
-/// A fault in the document: thrown where it is found, caught in parse(), nowhere else.
+/// A fault in the document: thrown where it is found, caught by who began to read, nowhere else.
 struct Fault {
-  std::string where;  ///< JSON pointer
+  std::optional<std::string> where;  ///< JSON pointer; nothing: it is not JSON
   std::string reason;
   std::string hint;
+
+  /// `/json/pointer: reason`, or the reason alone.
+  [[nodiscard]] std::string text() const;
 };
 
 /// Watches the parser for what nlohmann::json lets pass: a key that stands twice, and nesting without end.
@@ -48,6 +51,9 @@ class Watcher {
   std::vector<Frame> frames_;
   std::optional<Fault> fault_;
 };
+
+/// What the text says, or a Fault; that of what is not JSON at all has no place but in its words.
+Json parse_json(std::string_view text);
 
 /// The value, or a Fault.
 std::string string_at(const Json& value, const Pointer& at);

@@ -30,12 +30,6 @@ using Words = std::array<std::string_view, N>;
 
 constexpr Words<4> kClassWords = {"default", "rpc", "retrieval", "bulk"};  // in the order of kClasses
 
-/// A JSON pointer for a message: control characters in keys stay out of terminals.
-std::string printable(const std::string& where) {
-  const std::string text = json_text(where);
-  return where.empty() ? "/" : text.substr(1, text.size() - 2);
-}
-
 anic_class read_class(const ObjectReader& object, const char* key) {
   return kClasses[object.one_of(key, kClassWords)];
 }
@@ -266,35 +260,17 @@ Digest digest_of(const Json& json) {
   return digest;
 }
 
-/// What nlohmann::json says, without its own error number; what it quotes of the input stays out of
-/// terminals.
-std::string plain(const Json::exception& error) {
-  std::string_view text = error.what();
-  if (const auto end = text.find("] "); end != std::string_view::npos) text.remove_prefix(end + 2);
-  const std::string quoted = json_text(shortened(text));
-  return quoted.substr(1, quoted.size() - 2);
-}
-
 }  // namespace
 
 Result<Policy> parse(std::string_view text, const std::string& name) {
-  const auto report = [&](const Fault& fault) {
-    return fail(Exit::BadInput, fmt::format("{}: {}: {}", name, printable(fault.where), fault.reason),
-                fault.hint);
-  };
-  Watcher watcher;
   try {
-    const Json json = Json::parse(text, std::ref(watcher));
-    if (watcher.fault()) return report(*watcher.fault());
+    const Json json = parse_json(text);
     Policy policy = read_policy(json);
     validate(policy);
     policy.digest = digest_of(json);
     return policy;
   } catch (const Fault& fault) {
-    return report(fault);
-  } catch (const Json::exception& error) {                 // not JSON, or a number beyond all numbers
-    if (watcher.fault()) return report(*watcher.fault());  // it stands before that
-    return fail(Exit::BadInput, fmt::format("{}: {}", name, plain(error)));
+    return fail(Exit::BadInput, fmt::format("{}: {}", name, fault.text()), fault.hint);
   }
 }
 

@@ -33,6 +33,11 @@ CLI::App* Program::command(CLI::App* parent, const std::string& name, const std:
   return made;
 }
 
+void Program::only(std::function<Result<int>()> run) {
+  app_.require_subcommand(0);
+  run_ = std::move(run);
+}
+
 int Program::main(int argc, char** argv) {
   // Programs that are started from here (ip, sysctl, ethtool) may be where an ordinary user's PATH does not
   // look.

@@ -27,6 +27,9 @@ class Program final {
   CLI::App* command(CLI::App* parent, const std::string& name, const std::string& purpose,
                     std::function<Result<int>()> run);
 
+  /// For a program that does one thing: no subcommands.
+  void only(std::function<Result<int>()> run);
+
   int main(int argc, char** argv);
 
  private:

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "abi/guardian.h"
+#include "audit/decision.hpp"
 #include "audit/sentence.hpp"
 #include "audit/words.hpp"
 #include "base/clock.hpp"
@@ -181,29 +182,6 @@ anic_grants asked_for(const anic_proposal& proposal) {
   return asked;
 }
 
-/// The decision as the audit will have it, so that it is told in the same words.
-anic_record as_record(const anic_proposal& proposal, const anic_answer& answer, std::uint64_t session) {
-  anic_record record{};
-  record.seq = answer.seq;
-  record.kind = ANIC_RECORD_DECISION;
-  record.session = session;
-  record.count = 1;
-  record.service = proposal.service;
-  record.bucket = proposal.bucket;
-  record.tenant = proposal.tenant;
-  record.cls = proposal.cls;
-  record.proposed = proposal.kind;
-  record.decided = answer.decided;
-  record.invariant = answer.invariant;
-  record.rewritten = answer.rewritten;
-  record.observed = answer.observed;
-  record.requested = answer.requested;
-  record.approved = answer.approved;
-  record.until_ns = answer.until_ns;
-  std::ranges::copy(proposal.reason, record.reason);
-  return record;
-}
-
 /// How holding it ended.
 enum class End { TimeOver, Stopped, Reverted, Void };
 
@@ -336,15 +314,11 @@ class Proposer final {
   }
 
   void say_decision(const kern::Session& session, const anic_answer& answer) const {
-    const anic_record record = as_record(proposal_, answer, session.id());
+    const anic_record record = audit::record_of(proposal_, answer, session.id());
     if (options_.json) {
       Json json = envelope("decided");
       json["session"] = session.id();
-      json["seq"] = answer.seq == 0 ? Json(nullptr) : Json(answer.seq);
-      json["invariant"] =
-          answer.invariant == 0 ? Json(nullptr) : Json(audit::invariant_name(answer.invariant));
-      json["until_monotonic_ns"] = answer.until_ns == 0 ? Json(nullptr) : Json(answer.until_ns);
-      json.update(audit::event_json(record, names_));
+      json.update(audit::decision_json(record, names_));
       print(json);
       return;
     }

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// The cgroup of an agent: all that it starts is in it, and ends with it.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+
+namespace agentnic::agent {
+
+/// Made below the cgroup2 root, and where that has not the controllers for processes and memory, below those
+/// of version 1, too. Move-only; kills what is in it and removes it when it goes.
+class Cgroup final {
+ public:
+  static Result<Cgroup> make(const std::string& name, std::uint32_t processes, std::uint64_t memory_bytes);
+  Cgroup(Cgroup&&) noexcept = default;
+  Cgroup& operator=(Cgroup&&) = delete;
+  Cgroup(const Cgroup&) = delete;
+  Cgroup& operator=(const Cgroup&) = delete;
+  ~Cgroup();
+
+  /// For CLONE_INTO_CGROUP; borrowed.
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+
+  /// Puts the process that calls it in those of version 1.
+  [[nodiscard]] Status join() const;
+
+  /// Kills all that is in it, at once.
+  void kill() const noexcept;
+
+ private:
+  Cgroup() = default;
+  [[nodiscard]] Status limit(const std::string& name, const char* controller, const char* file2,
+                             const char* file1, const std::string& value);
+
+  UniqueFd fd_;
+  std::vector<std::string> folders_;  ///< that of version 2 first
+};
+
+}  // namespace agentnic::agent

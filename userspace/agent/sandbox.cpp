@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/sandbox.hpp"
+
+#include <cap-ng.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/bpf.h>
+#include <linux/mount.h>
+#include <linux/sched.h>
+#include <pwd.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <memory>
+
+#include "base/unique_fd.hpp"
+
+namespace agentnic::agent {
+namespace {
+
+constexpr std::uint64_t kNamespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
+
+struct ReleaseFilter {
+  void operator()(void* filter) const noexcept { ::seccomp_release(filter); }
+};
+using Filter = std::unique_ptr<void, ReleaseFilter>;
+
+/// Adds rules, and keeps the first error.
+class Rules {
+ public:
+  explicit Rules(std::uint32_t otherwise) : filter_(::seccomp_init(otherwise)) {}
+
+  template <typename... Arguments>
+  void add(std::uint32_t action, const char* call, Arguments... arguments) {
+    const int number = ::seccomp_syscall_resolve_name(call);
+    if (number == __NR_SCMP_ERROR) return;  // this machine's kernels have no such call
+    const std::array<scmp_arg_cmp, sizeof...(arguments)> list{arguments...};
+    const int code = ::seccomp_rule_add_array(filter_.get(), action, number,
+                                              static_cast<unsigned>(list.size()), list.data());
+    if (code != 0 && code_ == 0) code_ = code;
+  }
+
+  Status load() {
+    if (!filter_) return fail(Exit::Failed, "make a seccomp filter");
+    if (code_ == 0) code_ = ::seccomp_load(filter_.get());
+    if (code_ != 0) return fail_errno(code_, "put a seccomp filter in force");
+    return {};
+  }
+
+ private:
+  Filter filter_;
+  int code_ = 0;
+};
+
+constexpr std::uint32_t kRefused = SCMP_ACT_ERRNO(EPERM);
+
+/// Its own /proc, and, unless it uses the host's network, its own /sys, which has neither pins nor cgroups;
+/// and nothing that can be written to.
+Status make_read_only(bool network) {
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    return fail_errno(errno, "make mounts private");
+  if (::mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
+    return fail_errno(errno, "mount /proc");
+  if (!network && ::mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
+    return fail_errno(errno, "mount /sys");
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID;
+  if (::syscall(SYS_mount_setattr, AT_FDCWD, "/", AT_RECURSIVE, &attributes, sizeof(attributes)) != 0)
+    return fail_errno(errno, "make all files read-only");
+  return {};
+}
+
+Status drop_capabilities(const Confinement& confinement) {
+  ::capng_clear(CAPNG_SELECT_ALL);
+  const auto flags =
+      static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
+  if (const int code =
+          ::capng_change_id(static_cast<int>(confinement.uid), static_cast<int>(confinement.gid), flags);
+      code != 0)
+    return fail(Exit::Failed, fmt::format("become user {}: libcap-ng's error {}", confinement.uid, code));
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno(errno, "set no_new_privs");
+  return {};
+}
+
+}  // namespace
+
+Result<Confinement> confinement_of(const std::string& user) {
+  errno = 0;
+  const passwd* entry = ::getpwnam(user.c_str());
+  if (entry == nullptr) return fail(Exit::BadInput, fmt::format("there is no user {}", user), "--user NAME");
+  if (entry->pw_uid == 0 || entry->pw_gid == 0)
+    return fail(Exit::BadInput, fmt::format("user {} is root, or of its group", user),
+                "--user with one that has no privileges");
+  return Confinement{.uid = entry->pw_uid, .gid = entry->pw_gid, .network = false};
+}
+
+Result<pid_t> start_confined(const Cgroup& cgroup, const Confinement& confinement,
+                             const std::function<int()>& run) {
+  int alive[2];
+  if (::pipe2(alive, O_CLOEXEC) != 0) return fail_errno(errno, "make a pipe");
+  const UniqueFd alive_read(alive[0]);
+  UniqueFd alive_write(alive[1]);
+  clone_args arguments{};
+  arguments.flags = kNamespaces | CLONE_INTO_CGROUP | (confinement.network ? 0 : CLONE_NEWNET);
+  arguments.exit_signal = SIGCHLD;
+  arguments.cgroup = static_cast<__u64>(cgroup.fd());
+  const long pid = ::syscall(SYS_clone3, &arguments, sizeof(arguments));
+  if (pid < 0) return fail_errno(errno, "start a process in namespaces of its own");
+  if (pid != 0) {
+    static_cast<void>(::write(alive_write.get(), "", 1) < 0);
+    return static_cast<pid_t>(pid);
+  }
+  alive_write.reset();
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  char byte = 0;
+  if (::read(alive_read.get(), &byte, 1) != 1) ::_exit(1);  // who started it is dead already
+  ::_exit(run());
+}
+
+Status give_up_privileges(const Cgroup& cgroup, const Confinement& confinement) {
+  ANIC_TRY(cgroup.join());
+  if (::setsid() < 0) return fail_errno(errno, "begin a session");  // no terminal to write to
+  ANIC_TRY(make_read_only(confinement.network));
+  const rlimit none{.rlim_cur = 0, .rlim_max = 0};
+  ::setrlimit(RLIMIT_CORE, &none);
+  ANIC_TRY(drop_capabilities(confinement));
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // another user's process has none
+  return {};
+}
+
+Status allow_drains_alone() {
+  Rules rules(kRefused);
+  for (const char* call :
+       {"read",          "readv",           "write",           "writev",       "poll",   "ppoll",
+        "clock_gettime", "clock_nanosleep", "nanosleep",       "gettimeofday", "munmap", "mremap",
+        "brk",           "madvise",         "futex",           "close",        "exit",   "exit_group",
+        "rt_sigreturn",  "rt_sigprocmask",  "restart_syscall", "sched_yield",  "getpid", "gettid",
+        "getrandom",     "fstat",           "newfstatat",      "lseek",        "fsync",  "fdatasync"})
+    rules.add(SCMP_ACT_ALLOW, call);
+  for (const char* call : {"mmap", "mprotect"})
+    rules.add(SCMP_ACT_ALLOW, call, SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+  rules.add(SCMP_ACT_ALLOW, "bpf", SCMP_A0_64(SCMP_CMP_EQ, BPF_PROG_TEST_RUN));
+  return rules.load();
+}
+
+Status forbid_privileged_calls(bool network) {
+  Rules rules(SCMP_ACT_ALLOW);
+  for (const char* call : {"bpf",
+                           "ptrace",
+                           "process_vm_readv",
+                           "process_vm_writev",
+                           "process_madvise",
+                           "pidfd_getfd",
+                           "kcmp",
+                           "perf_event_open",
+                           "mount",
+                           "umount2",
+                           "pivot_root",
+                           "chroot",
+                           "move_mount",
+                           "open_tree",
+                           "fsopen",
+                           "fsconfig",
+                           "fsmount",
+                           "fspick",
+                           "mount_setattr",
+                           "unshare",
+                           "setns",
+                           "keyctl",
+                           "add_key",
+                           "request_key",
+                           "io_uring_setup",
+                           "io_uring_enter",
+                           "io_uring_register",
+                           "userfaultfd",
+                           "name_to_handle_at",
+                           "open_by_handle_at",
+                           "init_module",
+                           "finit_module",
+                           "delete_module",
+                           "kexec_load",
+                           "kexec_file_load",
+                           "fanotify_init",
+                           "acct",
+                           "quotactl",
+                           "swapon",
+                           "swapoff",
+                           "reboot",
+                           "syslog",
+                           "personality"})
+    rules.add(kRefused, call);
+  for (const std::uint64_t flag :
+       {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP})
+    rules.add(kRefused, "clone", SCMP_A0_64(SCMP_CMP_MASKED_EQ, flag, flag));
+  rules.add(SCMP_ACT_ERRNO(ENOSYS), "clone3");  // its flags are in memory: libraries go back to clone
+  for (const std::uint64_t request : {TIOCSTI, TIOCLINUX})
+    rules.add(kRefused, "ioctl", SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, request));
+  if (!network) rules.add(kRefused, "socket");
+  return rules.load();
+}
+
+}  // namespace agentnic::agent
