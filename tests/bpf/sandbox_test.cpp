@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What those who are confined can do, and all that they try and cannot: the process that has a session, and
+// the one that becomes somebody's program.
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <catch2/catch_test_macros.hpp>
+#include <cerrno>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "agent/sandbox.hpp"
+#include "base/file.hpp"
+#include "guarded.hpp"
+
+using namespace agentnic;
+
+namespace {
+
+enum class Kind { Agent, Program };
+
+constexpr std::uint32_t kProcesses = 8;
+constexpr std::uint64_t kMemory = 64U << 20U;
+constexpr int kSucceeded = 100;  // what must not
+constexpr int kNotConfined = 101;
+
+agent::Confinement nobody() {
+  const auto confinement = agent::confinement_of("nobody");
+  REQUIRE(confinement);
+  return *confinement;
+}
+
+agent::Cgroup make_cgroup() {
+  auto cgroup = agent::Cgroup::make("test-" + std::to_string(::getpid()), kProcesses, kMemory);
+  if (!cgroup) FAIL(cgroup.error().text());
+  return *std::move(cgroup);
+}
+
+int await(pid_t pid) {
+  int status = 0;
+  REQUIRE(::waitpid(pid, &status, 0) == pid);
+  return status;
+}
+
+/// The exit status of what a confined process calls; -1 if it was killed.
+int confined(Kind kind, const std::function<int()>& call) {
+  const agent::Confinement confinement = nobody();
+  const agent::Cgroup cgroup = make_cgroup();
+  const auto pid = agent::start_confined(cgroup, confinement, [&] {
+    if (!agent::give_up_privileges(cgroup, confinement)) return kNotConfined;
+    const auto filtered =
+        kind == Kind::Agent ? agent::allow_drains_alone() : agent::forbid_privileged_calls(false);
+    return filtered ? call() : kNotConfined;
+  });
+  REQUIRE(pid);
+  const int status = await(*pid);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/// What a call that must fail came to: its errno.
+int failed(long result) { return result < 0 ? errno : kSucceeded; }
+
+/// The errno of `call` in both kinds, which must fail in both.
+void refused(const std::function<long()>& call, int agent_errno = EPERM, int program_errno = EPERM) {
+  CHECK(confined(Kind::Agent, [&] { return failed(call()); }) == agent_errno);
+  CHECK(confined(Kind::Program, [&] { return failed(call()); }) == program_errno);
+}
+
+long bpf_call(bpf_cmd command, bpf_attr& attributes) {
+  return ::syscall(SYS_bpf, command, &attributes, sizeof(attributes));
+}
+
+}  // namespace
+
+TEST_CASE("sandbox: who has a session can drain it, a program that gets hold of it cannot", "[smoke]") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything(), kStart);
+  const anic_draining draining = draining_at(kStart);
+  const auto drain = [&]() -> long {
+    bpf_attr attributes{};
+    attributes.test.prog_fd = static_cast<__u32>(session.drain_fd());
+    attributes.test.ctx_in = reinterpret_cast<std::uintptr_t>(&draining);
+    attributes.test.ctx_size_in = sizeof(draining);
+    return bpf_call(BPF_PROG_TEST_RUN, attributes);
+  };
+  CHECK(confined(Kind::Agent, [&] { return drain() == 0 ? 0 : 1; }) == 0);
+  CHECK(session.row().heard_ns == kStart);
+  CHECK(confined(Kind::Program, [&] { return failed(drain()); }) == EPERM);
+}
+
+TEST_CASE("sandbox: a lane is not changed by who holds its map") {
+  Guarded guarded;
+  const std::uint32_t key = ANIC_LANE(kAcme, ANIC_CLASS_RPC);
+  const anic_lane lane{};
+  refused([&] {
+    bpf_attr attributes{};
+    attributes.map_fd = static_cast<__u32>(guarded.instance().maps().fd("anic_lanes"));
+    attributes.key = reinterpret_cast<std::uintptr_t>(&key);
+    attributes.value = reinterpret_cast<std::uintptr_t>(&lane);
+    return bpf_call(BPF_MAP_UPDATE_ELEM, attributes);
+  });
+}
+
+TEST_CASE("sandbox: answers and observations are not written to by who reads them") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything(), kStart);
+  refused([&] {
+    void* at = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, session.page_fd(), 0);
+    return at == MAP_FAILED ? -1L : 0L;
+  });
+}
+
+TEST_CASE("sandbox: no BPF program is loaded") {
+  constexpr std::array<bpf_insn, 2> kReturnZero = {
+      {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+       {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}}};
+  refused([&] {
+    bpf_attr attributes{};
+    attributes.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
+    attributes.insns = reinterpret_cast<std::uintptr_t>(kReturnZero.data());
+    attributes.insn_cnt = kReturnZero.size();
+    attributes.license = reinterpret_cast<std::uintptr_t>("GPL");
+    return bpf_call(BPF_PROG_LOAD, attributes);
+  });
+}
+
+TEST_CASE("sandbox: no pin is opened") {
+  refused([] {
+    bpf_attr attributes{};
+    attributes.pathname = reinterpret_cast<std::uintptr_t>("/sys/fs/bpf/agentnic");
+    return bpf_call(BPF_OBJ_GET, attributes);
+  });
+}
+
+TEST_CASE("sandbox: no object is got by its id") {
+  Guarded guarded;
+  bpf_map_info info{};
+  std::uint32_t size = sizeof(info);
+  REQUIRE(bpf_map_get_info_by_fd(guarded.instance().maps().fd("anic_lanes"), &info, &size) == 0);
+  refused([&] {
+    bpf_attr attributes{};
+    attributes.map_id = info.id;
+    return bpf_call(BPF_MAP_GET_FD_BY_ID, attributes);
+  });
+}
+
+TEST_CASE("sandbox: nobody is traced, and nobody's memory is read") {
+  const pid_t parent = ::getpid();
+  refused([&] { return ::ptrace(PTRACE_ATTACH, parent, nullptr, nullptr); });
+  std::uint64_t word = 0;
+  iovec here{&word, sizeof(word)};
+  refused([&] { return ::process_vm_readv(parent, &here, 1, &here, 1, 0); });
+}
+
+TEST_CASE("sandbox: who started it, and all others, cannot be sent signals") {
+  const pid_t parent = ::getpid();
+  refused([&] { return ::kill(parent, 0); }, EPERM, ESRCH);  // a program does not even see them
+}
+
+TEST_CASE("sandbox: no file is written, wherever all others may write") {
+  for (const char* path : {"/tmp/agentnic-test", "/dev/shm/agentnic-test", "/var/tmp/agentnic-test"}) {
+    INFO(path);
+    refused([&] { return ::open(path, O_CREAT | O_WRONLY, 0600); }, EPERM, EROFS);
+  }
+}
+
+TEST_CASE("sandbox: no socket is opened, by no way") {
+  refused([] { return ::socket(AF_INET, SOCK_DGRAM, 0); });
+  refused([] { return ::socket(AF_UNIX, SOCK_STREAM, 0); });
+  std::array<std::uint32_t, 30> parameters{};
+  refused([&] { return ::syscall(SYS_io_uring_setup, 1, parameters.data()); });
+}
+
+TEST_CASE("sandbox: no privilege is got back") {
+  refused([] { return ::setuid(0); });
+  refused([] { return ::unshare(CLONE_NEWUSER); });
+  refused([] { return ::mount("none", "/tmp", "tmpfs", 0, nullptr); });
+  refused([] { return ::setns(::open("/proc/1/ns/net", O_RDONLY), CLONE_NEWNET); });
+}
+
+TEST_CASE("sandbox: an agent starts nothing") {
+  CHECK(confined(Kind::Agent, [] { return failed(::fork()); }) == EPERM);
+  CHECK(confined(Kind::Agent, [] { return failed(::execl("/bin/true", "true", nullptr)); }) == EPERM);
+}
+
+TEST_CASE("sandbox: a program starts no more than it may have, and what it starts ends with it") {
+  const agent::Confinement confinement = nobody();
+  const agent::Cgroup cgroup = make_cgroup();
+  std::array<int, 2> ends{};
+  REQUIRE(::pipe(ends.data()) == 0);
+  const auto pid = agent::start_confined(cgroup, confinement, [&] {
+    if (!agent::give_up_privileges(cgroup, confinement) || !agent::forbid_privileged_calls(false))
+      return kNotConfined;
+    int started = 0;
+    for (; started <= static_cast<int>(kProcesses); ++started) {
+      const pid_t child = ::fork();
+      if (child < 0) break;
+      if (child != 0) continue;
+      ::setsid();  // away from whoever might look for it
+      for (;;) ::pause();
+    }
+    return started;
+  });
+  ::close(ends[1]);
+  REQUIRE(pid);
+  const int status = await(*pid);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == static_cast<int>(kProcesses) - 1);
+  char byte = 0;
+  CHECK(::read(ends[0], &byte, 1) == 0);  // nobody has the other end any more
+  ::close(ends[0]);
+}
+
+TEST_CASE("sandbox: who takes more memory than it may have is killed, and nobody else") {
+  const int outcome = confined(Kind::Program, [] {
+    constexpr std::size_t kTooMuch = 4 * kMemory;
+    auto* bytes = static_cast<volatile char*>(
+        ::mmap(nullptr, kTooMuch, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (bytes == MAP_FAILED) return 1;
+    for (std::size_t i = 0; i < kTooMuch; i += 4096) bytes[i] = 1;
+    return 0;
+  });
+  CHECK(outcome == -1);
+}
+
+TEST_CASE("sandbox: a cgroup takes what is in it along, and leaves nothing") {
+  const agent::Confinement confinement = nobody();
+  pid_t pid = -1;
+  {
+    const agent::Cgroup cgroup = make_cgroup();
+    const auto started = agent::start_confined(cgroup, confinement, [] {
+      for (;;) ::pause();
+      return 0;
+    });
+    REQUIRE(started);
+    pid = *started;
+    cgroup.kill();
+    const int status = await(pid);
+    CHECK(WIFSIGNALED(status));
+  }
+  for (const char* root :
+       {"/sys/fs/cgroup/agentnic", "/sys/fs/cgroup/unified/agentnic", "/sys/fs/cgroup/pids/agentnic"}) {
+    for (const std::string& name : list_folder(root)) CHECK(name != "test-" + std::to_string(::getpid()));
+  }
+}
+
+TEST_CASE("sandbox: it is for users without privileges that there are") {
+  CHECK_FALSE(agent::confinement_of("root"));
+  CHECK_FALSE(agent::confinement_of("no-such-user"));
+}

@@ -1,0 +1,145 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Agents for the net tests, good and bad: agent.py WHAT. Each begins like a good one, and does what it is called at its third observation."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+
+WEIGHT = int(os.environ.get("WEIGHT", "150"))
+
+
+def send(text):
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def answer(message, proposals=()):
+    send(json.dumps({"tick": message["tick"], "proposals": list(proposals)}) + "\n")
+
+
+def weight(tenant="acme", value=WEIGHT, **more):
+    return {"id": 7, "kind": "queue_weight_adjust", "tenant": tenant, "class": "rpc", "value": value, "reason": "a test", **more}
+
+
+def note(text):
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def attempt(what, call):
+    try:
+        call()
+        note(f"{what}: done")
+    except OSError as error:
+        note(f"{what}: {os.strerror(error.errno)}")
+
+
+def good(message):
+    answer(message)
+
+
+def propose(message):
+    if message["number"] == 3:
+        answer(message, [weight()])
+    else:
+        answer(message)
+
+
+def propose_always(message):
+    answer(message, [weight(tenant=tenant["tenant"], value=WEIGHT + message["tick"] % 2) for tenant in message["tenants"]])
+
+
+def others(message):
+    note("tenants " + ",".join(row["tenant"] for row in message["tenants"]) + " classes " + ",".join(sorted({row["class"] for row in message["lanes"]})))
+    answer(message, [weight(tenant="globex")])
+
+
+def silent(_):
+    time.sleep(3600)
+
+
+def stopped(_):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def garbage(_):
+    send("\x00\xff{]\n" * 100)
+
+
+def half(message):
+    send('{"tick": ')
+    sys.exit(0)
+
+
+def long(_):
+    while True:
+        send("x" * 65536)
+
+
+def flood(message):
+    while True:
+        answer(message)
+
+
+def deaf(_):
+    while True:
+        send("{}\n")
+
+
+def many(message):
+    answer(message, [weight() for _ in range(65)])
+
+
+def chatty(message):
+    note("\x1b[31mred " * 100)
+    answer(message)
+
+
+def dies(_):
+    sys.exit(3)
+
+
+def ends(_):
+    sys.exit(0)
+
+
+def world(message):
+    attempt("socket", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    attempt("file", lambda: open("/tmp/agentnic-agent-test", "w"))
+    attempt("pins", lambda: os.listdir("/sys/fs/bpf/agentnic"))
+    attempt("root", lambda: os.setuid(0))
+    note("user " + str(os.getuid()))
+    note("processes " + str(sum(name.isdigit() for name in os.listdir("/proc"))))
+    note("network " + ",".join(sorted(os.listdir("/sys/class/net"))))
+    note("variables " + ",".join(sorted(set(os.environ) - {"LC_CTYPE", "PWD"})))
+    note("descriptors " + str(len(os.listdir("/proc/self/fd")) - 1))  # without that of the listing
+    sys.exit(0)
+
+
+def forks(message):
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(3600)
+    sys.exit(0)
+
+
+def main():
+    what, number = globals()[sys.argv[1]], 0
+    for line in sys.stdin:
+        message = json.loads(line)
+        if message["type"] == "observation":
+            number += 1
+            message["number"] = number
+            (what if number >= 3 else good)(message)
+        elif message["type"] == "decision":
+            note(f"decision {message['id']} {message['decided']} {message['invariant']}")
+        elif message["type"] == "error":
+            note("error " + message["error"])
+
+
+if __name__ == "__main__":
+    main()

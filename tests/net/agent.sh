@@ -1,0 +1,291 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# agentnic-agent by the real program: controllers built in and not, whatever they do and however they end.
+# shellcheck disable=SC2119  # arguments of attach are optional
+# shellcheck source=tests/harness/net.sh
+. "$(dirname "$0")/../harness/net.sh"
+
+AGENT=$ROOT/.build/bin/agentnic-agent
+AUDIT=$ROOT/.build/bin/agentnic-audit
+PROGRAM=$ROOT/tests/harness/agent.py
+HEARTBEAT=1s
+[ "${AGENTNIC_PATIENCE:-1}" = 1 ] || HEARTBEAT=20s # an emulated python takes seconds to start
+
+# policy AGENT-TENANTS: the agent tuner governs these, critic governs globex.
+policy() {
+    POLICY=$WORK/guarded.json
+    cat >"$POLICY" <<EOF
+{"version": 1, "name": "guarded", "link_rate": "100Mbit", "guardian": {"heartbeat": "$HEARTBEAT", "cool_down": "60s"},
+ "classes": {"rpc": {"weight": 100, "slo": "5ms"}},
+ "tenants": [{"name": "acme", "prefixes": ["198.18.0.1/32"]}, {"name": "globex", "prefixes": ["192.0.2.0/24"]}],
+ "agents": [{"name": "tuner", "tenants": [$1], "kinds": ["queue_weight_adjust"], "classes": ["rpc"]},
+            {"name": "critic", "tenants": ["globex"], "kinds": ["queue_weight_adjust"], "classes": ["rpc", "bulk"]}],
+ "services": [{"name": "echo", "protocol": "udp", "port": 9000, "class": "rpc", "path": "kernel"}]}
+EOF
+}
+
+begin() {
+    policy '"acme"'
+    attach >/dev/null
+}
+
+agent() { "$AGENT" lab0 --netns $SERVER --agent "${NAME:-tuner}" "$@"; }
+program() { agent --exec python3 "$PROGRAM" "$@"; }
+said() { grep -q "$1" "$WORK/agent.err"; }
+tail_of() { "$AUDIT" tail lab0 --netns $SERVER --json | jq -r ".record | $1"; }
+guardian() { field "guardian.$1"; }
+failsafes() { guardian 'failsafes | map(.tenant + " " + .invariant) | join(",")'; }
+in_failsafe() { [ "$(failsafes)" = "$1" ]; }
+no_session() { [ "$(guardian 'sessions | length')" = 0 ]; }
+
+# start WHAT OPTIONS...: a program beside the test; its supervisor is $agent_pid, what it says in $WORK/agent.err.
+start() {
+    : >"$WORK/agent.err"
+    "$AGENT" lab0 --netns $SERVER --agent "${NAME:-tuner}" "${@:2}" --exec python3 "$PROGRAM" "$1" 2>"$WORK/agent.err" &
+    agent_pid=$!
+    until_true 10 heard
+}
+heard() { [ "$(guardian 'sessions[0].heard_unix_ns // 0')" != 0 ]; }
+
+# ended STATUS: the one beside the test.
+ended() {
+    local code=0
+    wait "$agent_pid" || code=$?
+    equal $code "$1" "exit status of the agent ($(<"$WORK/agent.err"))"
+}
+
+nothing_left() {
+    no_session || fail "a session is left: $(guardian sessions)"
+    [ -z "$(cgroups_left)" ] || fail "left: $(cgroups_left)"
+}
+cgroups_left() { find /sys/fs/cgroup -mindepth 2 -maxdepth 4 -path '*agentnic/session-*' -type d 2>/dev/null; }
+
+test_case "agent: the built-in controller holds a session, proposes nothing, and closes it" static smoke
+static() {
+    begin
+    try agent --ticks 20
+    equal "$status" 0 "exit status ($err)"
+    equal "$(tail_of 'select(.kind == "open") | .agent')" tuner "agent of the session"
+    equal "$(tail_of 'select(.kind == "close") | .kind')" close "the end of the session"
+    equal "$(tail_of 'select(.kind == "decision") | .kind')" "" "decisions"
+    equal "$(failsafes)" "" "fail-safes"
+    nothing_left
+}
+
+test_case "agent: a program's proposal applies, is answered and recorded, and given back when it is stopped" applies smoke
+applies() {
+    begin
+    start propose
+    until_true 10 said "decision 7 approve None"
+    equal "$(guardian 'changes[0].in_force_weight')" 150 "weight in force"
+    kill -TERM $agent_pid
+    ended 0
+    equal "$(tail_of 'select(.kind == "decision") | .reason')" "a test" "reason in the audit"
+    equal "$(tail_of 'select(.kind == "revert") | .approved_weight')" 100 "weight given back"
+    equal "$(failsafes)" "" "fail-safes"
+    nothing_left
+}
+
+test_case "agent: the example of the documentation runs" example
+example() {
+    begin
+    try agent --ticks 20 --exec python3 "$ROOT/docs/examples/agent.py"
+    equal "$status" 0 "exit status ($err)"
+    equal "$err" "" "what it said"
+}
+
+# faulty WHAT TEXT: it ends with this error, and its tenant is in fail-safe by L1.
+faulty() {
+    begin
+    try program "$1"
+    equal "$status" 1 "exit status of $1 ($err)"
+    [[ $err == *"$2"* ]] || fail "$1: did not say '$2': $err"
+    until_true 30 in_failsafe "acme L1"
+    nothing_left
+}
+
+test_case "agent: a program that is silent is ended, and its tenant in fail-safe" silent
+silent() { faulty silent "did not answer for $HEARTBEAT"; }
+
+test_case "agent: a program that stops itself is ended, and its tenant in fail-safe" stopped
+stopped() { faulty stopped "did not answer for $HEARTBEAT"; }
+
+test_case "agent: a program that sends garbage is told so, and ended" garbage
+garbage() { faulty garbage "16 lines that are no answer"; }
+
+test_case "agent: half a line and the end is an error" half
+half() { faulty half "in the middle of a line"; }
+
+test_case "agent: a line without end is an error, and not kept" long
+long() { faulty long "a line longer than 65536 bytes"; }
+
+test_case "agent: a program that floods with old answers is ended" flood
+flood() { faulty flood "16 lines that are no answer"; }
+
+test_case "agent: a program that does not read, and writes, is ended" deaf
+deaf() { faulty deaf "16 lines that are no answer"; }
+
+test_case "agent: more proposals than fit are refused, all of them" many
+many() { faulty many "/proposals/64: more than 64 proposals"; }
+
+test_case "agent: a program that fails is reported with its status" dies
+dies() { faulty dies "the program ended with status 3"; }
+
+test_case "agent: a program that ends well closes its session, without alarm" ends_well
+ends_well() {
+    begin
+    try program ends
+    equal "$status" 0 "exit status ($err)"
+    equal "$(failsafes)" "" "fail-safes"
+    equal "$(tail_of 'select(.kind == "close") | .kind')" close "the end of the session"
+    nothing_left
+}
+
+test_case "agent: what a program says on its standard error is passed on, and cannot paint a terminal" chatty
+chatty() {
+    begin
+    try agent --ticks 10 --exec python3 "$PROGRAM" chatty
+    equal "$status" 0 "exit status ($err)"
+    [[ $err == *'the program says "\u001b[31mred'* ]] || fail "it was not passed on: $err"
+    [[ $err != *$'\e'* ]] || fail "an escape sequence came through"
+}
+
+test_case "agent: from inside there are no sockets, no files to write, no pins, no other processes, no root" world
+world() {
+    begin
+    try program world
+    equal "$status" 0 "exit status ($err)"
+    local line
+    for line in "socket: Operation not permitted" "file: Read-only file system" "pins: No such file or directory" "root: Operation not permitted" \
+        "user 65534" "processes 1" "network lo" "variables HOME,LANG,PATH" "descriptors 3"; do
+        [[ $err == *"\"$line\""* ]] || fail "not '$line': $err"
+    done
+}
+
+test_case "agent: with --allow-network and --env a program has sockets and a variable, and no more" networked
+networked() {
+    begin
+    TOKEN=secret try agent --allow-network --env TOKEN --exec python3 "$PROGRAM" world
+    equal "$status" 0 "exit status ($err)"
+    [[ $err == *'"socket: done"'* ]] || fail "no socket: $err"
+    [[ $err == *'"variables HOME,LANG,PATH,TOKEN"'* ]] || fail "no variable: $err"
+    [[ $err == *'"file: Read-only file system"'* ]] || fail "a file was written: $err"
+}
+
+test_case "agent: what a program starts does not outlive it" forks
+forks() {
+    begin
+    try program forks
+    equal "$status" 0 "exit status ($err)"
+    nothing_left
+}
+
+test_case "agent: killed with all that it started, it leaves fail-safe to the guardian and no process" supervisor_killed smoke
+supervisor_killed() {
+    begin
+    start propose
+    until_true 10 said "decision 7 approve None"
+    local inside
+    inside=$(pgrep -P $agent_pid | wc -l)
+    equal "$inside" 2 "processes of an agent"
+    local pids
+    pids=$(pgrep -P $agent_pid)
+    kill -KILL $agent_pid
+    wait $agent_pid || true
+    until_true 10 all_gone $pids
+    until_true 30 in_failsafe "acme L1"
+    equal "$(guardian 'changes | length')" 0 "changes in force"
+    try agent --ticks 2 # and the next one starts, and clears what was left
+    equal "$status" 0 "exit status of the next one ($err)"
+    nothing_left
+}
+all_gone() {
+    local pid
+    for pid in "$@"; do
+        [ ! -d "/proc/$pid" ] || return 1
+    done
+}
+
+test_case "agent: killed inside, either process, it is reported, and its tenant in fail-safe" inside_killed
+inside_killed() {
+    begin
+    inside_is_killed head "the program was killed by signal 9" # the program was started first
+    "$LOAD" failsafe lab0 --netns $SERVER exit --tenant acme --reason "on we go" >/dev/null
+    inside_is_killed tail "the agent was killed by signal 9"
+}
+
+inside_is_killed() {
+    start good
+    kill -KILL "$(pgrep -P $agent_pid | "$1" -n 1)"
+    ended 1
+    said "$2" || fail "not '$2': $(<"$WORK/agent.err")"
+    until_true 30 in_failsafe "acme L1"
+    nothing_left
+}
+
+test_case "agent: two at once govern their own tenants, and do not see each other's" two smoke
+two() {
+    begin
+    start propose_always
+    NAME=critic try agent --ticks 10 --exec python3 "$PROGRAM" others
+    equal "$status" 0 "exit status of the second ($err)"
+    [[ $err == *'"tenants globex classes bulk,rpc"'* ]] || fail "the second saw something else: $err"
+    [[ $err == *'"decision 7 '* ]] || fail "the second got no decision: $err"
+    try agent --ticks 2
+    equal "$status" 1 "a second for the same tenant"
+    [[ $err == *"another session governs one of its tenants"* ]] || fail "a second for the same tenant: $err"
+    kill -TERM $agent_pid
+    ended 0
+    nothing_left
+}
+
+test_case "agent: what an update takes from it is gone from its sight, and refused by I3" update_removes
+update_removes() {
+    policy '"acme", "globex"'
+    attach >/dev/null
+    start propose_always
+    until_true 10 said "approve"
+    policy '"acme"'
+    "$LOAD" update lab0 --netns $SERVER --policy "$POLICY" >/dev/null
+    : >"$WORK/agent.err"
+    until_true 10 globex_is_free
+    kill -TERM $agent_pid
+    ended 0
+}
+# Another agent can have it: the session governs it no more.
+globex_is_free() { NAME=critic agent --ticks 1 2>/dev/null; }
+
+test_case "agent: what cannot be run is told before anything is begun" refused
+refused() {
+    expect_error 1 "agentnic is not attached to it" agent --ticks 1
+    begin
+    expect_error 2 'no agent "vandal"' env NAME=vandal "$AGENT" lab0 --netns $SERVER --agent vandal
+    expect_error 2 "has 2 agents; hint: --agent" "$AGENT" lab0 --netns $SERVER
+    expect_error 2 "user root is root" agent --user root
+    expect_error 2 "there is no user nemo" agent --user nemo
+    expect_error 2 "no program is named" agent --exec
+    expect_error 2 "--env \"NOT_SET\": it is not set" agent --env NOT_SET --exec true
+    expect_error 2 "--controller" agent --controller magic
+    equal "$(tail_of 'select(.kind == "open") | .kind')" "" "sessions that were opened"
+}
+
+test_case "agent: a program that is not there is told, and leaves fail-safe" not_there
+not_there() {
+    begin
+    try agent --exec /no/such/program
+    equal "$status" 1 "exit status ($err)"
+    [[ $err == *"cannot start /no/such/program: No such file or directory"* ]] || fail "it did not say what is not there: $err"
+    until_true 30 in_failsafe "acme L1"
+    nothing_left
+}
+
+test_case "agent: a dry run prints what an agent would be told, and opens nothing" dry
+dry() {
+    begin
+    try agent --dry-run
+    equal "$status" 0 "exit status ($err)"
+    equal "$(jq -c '[.type, .agent, .tenants, .kinds, .classes]' <<<"$out")" '["hello","tuner",["acme"],["queue_weight_adjust"],["rpc"]]' "hello"
+    equal "$(tail_of 'select(.kind == "open") | .kind')" "" "sessions that were opened"
+}
+
+main "$@"
