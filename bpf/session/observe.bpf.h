@@ -28,6 +28,7 @@ struct {
 struct anic_observing {
 	__u64 now_ns;
 	struct anic_grants grants;
+	__u64 shown; /* tenants that the page may have something of, as in anic_grants */
 	__u32 generation;
 	__u32 first;  /* row that comes first: what a call has no time for comes first in the next */
 	__u32 late;   /* the first row that this call has no time for, plus 1 */
@@ -36,6 +37,7 @@ struct anic_observing {
 	__u32 row;    /* that is looked at */
 	__u32 cpus;
 	__u32 looked;
+	__u64 seen[ANIC_DIRECTION__MAX]; /* packets of the row */
 	__u32 answers[ANIC_TURN_BUCKETS];
 };
 
@@ -194,23 +196,79 @@ static __always_inline void anic_add_counts(struct anic_observed_way *way,
 	}
 }
 
+static __always_inline const struct anic_lane_count *anic_lane_count_of(const struct anic_counters *counters,
+									__u32 direction, __u32 row)
+{
+	__u32 id = ANIC_LANE(anic_row_tenant(row), anic_row_class(row));
+
+	barrier_var(id);
+	return id < ANIC_LANES_MAX ? &counters->lanes[direction][id] : NULL;
+}
+
+/* Of one CPU: packets that were seen, which one cache line says. */
+static int anic_observe_seen(__u32 cpu, void *nothing)
+{
+	struct anic_observing *o = anic_observing_of();
+	const struct anic_counters *counters = bpf_map_lookup_elem(&anic_counters, &cpu);
+	const struct anic_lane_count *in, *out;
+
+	if (!o || !counters)
+		return 1;
+	in = anic_lane_count_of(counters, ANIC_DIRECTION_IN, o->row);
+	out = anic_lane_count_of(counters, ANIC_DIRECTION_OUT, o->row);
+	if (!in || !out)
+		return 1;
+	o->seen[ANIC_DIRECTION_IN] += in->seen;
+	o->seen[ANIC_DIRECTION_OUT] += out->seen;
+	return 0;
+}
+
 static int anic_observe_cpu(__u32 cpu, void *nothing)
 {
 	struct anic_observing *o = anic_observing_of();
 	const struct anic_counters *counters = bpf_map_lookup_elem(&anic_counters, &cpu);
+	const struct anic_lane_count *in, *out;
 	struct anic_observed_lane *lane;
-	__u32 id;
 
 	if (!o || !counters)
 		return 1;
 	lane = anic_observed_row(o->row);
-	id = ANIC_LANE(anic_row_tenant(o->row), anic_row_class(o->row));
-	barrier_var(id);
-	if (!lane || id >= ANIC_LANES_MAX)
+	in = anic_lane_count_of(counters, ANIC_DIRECTION_IN, o->row);
+	out = anic_lane_count_of(counters, ANIC_DIRECTION_OUT, o->row);
+	if (!lane || !in || !out)
 		return 1;
-	anic_add_counts(&lane->ways[ANIC_DIRECTION_IN], &counters->lanes[ANIC_DIRECTION_IN][id]);
-	anic_add_counts(&lane->ways[ANIC_DIRECTION_OUT], &counters->lanes[ANIC_DIRECTION_OUT][id]);
+	anic_add_counts(&lane->ways[ANIC_DIRECTION_IN], in);
+	anic_add_counts(&lane->ways[ANIC_DIRECTION_OUT], out);
 	return 0;
+}
+
+static __always_inline int anic_is_settled(const struct anic_observing *o,
+					   const struct anic_observed_lane *lane, __u32 direction)
+{
+	const struct anic_observed_way *way = &lane->ways[direction];
+
+	return way->packets + way->dropped_packets == o->seen[direction];
+}
+
+static __always_inline void anic_clear_counts(struct anic_observed_way *way)
+{
+	way->packets = 0;
+	way->bytes = 0;
+	way->dropped_packets = 0;
+	way->dropped_bytes = 0;
+}
+
+/* Counts of a lane: anew only if a packet was seen since they were last read. */
+static __always_inline void anic_observe_counts(struct anic_observing *o, struct anic_observed_lane *lane)
+{
+	o->seen[ANIC_DIRECTION_IN] = 0;
+	o->seen[ANIC_DIRECTION_OUT] = 0;
+	bpf_loop(o->cpus, anic_observe_seen, NULL, 0);
+	if (anic_is_settled(o, lane, ANIC_DIRECTION_IN) && anic_is_settled(o, lane, ANIC_DIRECTION_OUT))
+		return;
+	anic_clear_counts(&lane->ways[ANIC_DIRECTION_IN]);
+	anic_clear_counts(&lane->ways[ANIC_DIRECTION_OUT]);
+	bpf_loop(o->cpus, anic_observe_cpu, NULL, 0);
 }
 
 static __always_inline void anic_observe_bucket(struct anic_observed_way *way, __u32 direction, __u32 id,
@@ -219,10 +277,6 @@ static __always_inline void anic_observe_bucket(struct anic_observed_way *way, _
 	const struct anic_bucket *bucket = anic_bucket_of(direction, id);
 	__s64 ahead;
 
-	way->packets = 0;
-	way->bytes = 0;
-	way->dropped_packets = 0;
-	way->dropped_bytes = 0;
 	if (!bucket)
 		return;
 	way->given_bps = bucket->rate_bps;
@@ -267,7 +321,7 @@ __weak __noinline int anic_observe_lane(__u32 row)
 	anic_observe_bucket(&lane->ways[ANIC_DIRECTION_IN], ANIC_DIRECTION_IN, id, o->now_ns);
 	anic_observe_bucket(&lane->ways[ANIC_DIRECTION_OUT], ANIC_DIRECTION_OUT, id, o->now_ns);
 	o->row = row;
-	bpf_loop(o->cpus, anic_observe_cpu, NULL, 0);
+	anic_observe_counts(o, lane);
 	anic_observe_answers(row);
 	return 0;
 }
@@ -275,10 +329,13 @@ __weak __noinline int anic_observe_lane(__u32 row)
 static int anic_observe_row(__u32 i, void *nothing)
 {
 	struct anic_observing *o = anic_observing_of();
+	__u32 row;
 
 	if (!o)
 		return 1;
-	anic_observe_lane((o->first + i) % ANIC_OBSERVED_LANES);
+	row = (o->first + i) % ANIC_OBSERVED_LANES;
+	if (o->shown >> (row / ANIC_OBSERVED_CLASSES & 63) & 1)
+		anic_observe_lane(row);
 	return 0;
 }
 
@@ -306,6 +363,8 @@ static int anic_observe_tenant(__u32 i, void *nothing)
 	barrier_var(i);
 	if (!o || !ward || !modes || !guard || !page || i >= ANIC_TENANTS_MAX - 1)
 		return 1;
+	if (!(o->shown >> (i & 63) & 1))
+		return 0;
 	seen = &page->observation.tenants[i];
 	envelope = &page->observation.envelope;
 	whole = anic_lane_of(o->generation, id);
@@ -368,8 +427,10 @@ __weak __noinline int anic_observe(__u64 now_ns)
 	seen->generation = o->generation;
 	seen->envelope = guarding->envelope;
 	seen->grants = o->grants;
+	o->shown |= o->grants.tenants;
 	bpf_loop(ANIC_TENANTS_MAX - 1, anic_observe_tenant, NULL, 0);
 	bpf_loop(ANIC_OBSERVED_LANES, anic_observe_row, NULL, 0);
+	o->shown = o->grants.tenants; /* of the others there is nothing left */
 	if (o->late)
 		o->first = o->late - 1;
 	seen->number++;

@@ -7,7 +7,7 @@
 
 AGENT=$ROOT/.build/bin/agentnic-agent
 AUDIT=$ROOT/.build/bin/agentnic-audit
-PROGRAM=$ROOT/tests/harness/agent.py
+PROGRAM=$(<"$ROOT/tests/harness/agent.py") # as text: who is confined may not be able to read this folder
 HEARTBEAT=1s
 [ "${AGENTNIC_PATIENCE:-1}" = 1 ] || HEARTBEAT=20s # an emulated python takes seconds to start
 
@@ -30,7 +30,7 @@ begin() {
 }
 
 agent() { "$AGENT" lab0 --netns $SERVER --agent "${NAME:-tuner}" "$@"; }
-program() { agent --exec python3 "$PROGRAM" "$@"; }
+program() { agent --exec python3 -c "$PROGRAM" "$@"; }
 said() { grep -q "$1" "$WORK/agent.err"; }
 tail_of() { "$AUDIT" tail lab0 --netns $SERVER --json | jq -r ".record | $1"; }
 guardian() { field "guardian.$1"; }
@@ -41,7 +41,7 @@ no_session() { [ "$(guardian 'sessions | length')" = 0 ]; }
 # start WHAT OPTIONS...: a program beside the test; its supervisor is $agent_pid, what it says in $WORK/agent.err.
 start() {
     : >"$WORK/agent.err"
-    "$AGENT" lab0 --netns $SERVER --agent "${NAME:-tuner}" "${@:2}" --exec python3 "$PROGRAM" "$1" 2>"$WORK/agent.err" &
+    "$AGENT" lab0 --netns $SERVER --agent "${NAME:-tuner}" "${@:2}" --exec python3 -c "$PROGRAM" "$1" 2>"$WORK/agent.err" &
     agent_pid=$!
     until_true 10 heard
 }
@@ -89,7 +89,7 @@ applies() {
 test_case "agent: the example of the documentation runs" example
 example() {
     begin
-    try agent --ticks 20 --exec python3 "$ROOT/docs/examples/agent.py"
+    try agent --ticks 20 --exec python3 -c "$(<"$ROOT/docs/examples/agent.py")"
     equal "$status" 0 "exit status ($err)"
     equal "$err" "" "what it said"
 }
@@ -144,7 +144,7 @@ ends_well() {
 test_case "agent: what a program says on its standard error is passed on, and cannot paint a terminal" chatty
 chatty() {
     begin
-    try agent --ticks 10 --exec python3 "$PROGRAM" chatty
+    try agent --ticks 10 --exec python3 -c "$PROGRAM" chatty
     equal "$status" 0 "exit status ($err)"
     [[ $err == *'the program says "\u001b[31mred'* ]] || fail "it was not passed on: $err"
     [[ $err != *$'\e'* ]] || fail "an escape sequence came through"
@@ -165,7 +165,7 @@ world() {
 test_case "agent: with --allow-network and --env a program has sockets and a variable, and no more" networked
 networked() {
     begin
-    TOKEN=secret try agent --allow-network --env TOKEN --exec python3 "$PROGRAM" world
+    TOKEN=secret try agent --allow-network --env TOKEN --exec python3 -c "$PROGRAM" world
     equal "$status" 0 "exit status ($err)"
     [[ $err == *'"socket: done"'* ]] || fail "no socket: $err"
     [[ $err == *'"variables HOME,LANG,PATH,TOKEN"'* ]] || fail "no variable: $err"
@@ -189,10 +189,10 @@ supervisor_killed() {
     inside=$(pgrep -P $agent_pid | wc -l)
     equal "$inside" 2 "processes of an agent"
     local pids
-    pids=$(pgrep -P $agent_pid)
+    mapfile -t pids < <(pgrep -P $agent_pid)
     kill -KILL $agent_pid
     wait $agent_pid || true
-    until_true 10 all_gone $pids
+    until_true 10 all_gone "${pids[@]}"
     until_true 30 in_failsafe "acme L1"
     equal "$(guardian 'changes | length')" 0 "changes in force"
     try agent --ticks 2 # and the next one starts, and clears what was left
@@ -227,7 +227,7 @@ test_case "agent: two at once govern their own tenants, and do not see each othe
 two() {
     begin
     start propose_always
-    NAME=critic try agent --ticks 10 --exec python3 "$PROGRAM" others
+    NAME=critic try agent --ticks 10 --exec python3 -c "$PROGRAM" others
     equal "$status" 0 "exit status of the second ($err)"
     [[ $err == *'"tenants globex classes bulk,rpc"'* ]] || fail "the second saw something else: $err"
     [[ $err == *'"decision 7 '* ]] || fail "the second got no decision: $err"

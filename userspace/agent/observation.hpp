@@ -79,15 +79,13 @@ class Observer final {
  public:
   explicit Observer(Names names) : names_(std::move(names)) {}
 
-  /// What `seen` says, beside what it said before. What has no name is left out.
-  Observation observe(const anic_observation& seen);
+  /// What `seen` says, beside what it said before. What has no name is left out. Valid until the next one,
+  /// which is made in its place.
+  const Observation& observe(const anic_observation& seen);
 
  private:
-  [[nodiscard]] Tenant tenant(const anic_observed_tenant& row, const anic_observation& seen) const;
-  [[nodiscard]] Lane lane(const anic_observed_lane& row, const anic_observed_lane& before,
-                          const anic_envelope& envelope) const;
-
   Names names_;
+  Observation observation_;
   std::vector<anic_observed_lane> before_ = std::vector<anic_observed_lane>(ANIC_OBSERVED_LANES);
 };
 

@@ -11,6 +11,7 @@
 
 #include "base/hypervisor.hpp"
 #include "base/stop.hpp"
+#include "lab/agent.hpp"
 #include "lab/guardian.hpp"
 #include "lab/measure.hpp"
 #include "lab/packet_path.hpp"
@@ -240,6 +241,16 @@ const std::vector<Benchmark>& table() {
        [](const Bench& bench, Attached& attached) -> Result<Json> {
          ANIC_TRY(attached.set(false));
          return slo_kept(bench);
+       }},
+      {{"agent_loop_us", "a program's way from what it sees to the decision"},
+       [](const Bench& bench, Attached& attached) -> Result<Json> {
+         ANIC_TRY(attached.set(false));
+         return agent_loop_us(bench);
+       }},
+      {{"agent_idle_percent", "CPU of an agent with nothing to do, at 64 lanes"},
+       [](const Bench& bench, Attached& attached) -> Result<Json> {
+         ANIC_TRY(attached.set(false));
+         return agent_idle_percent(bench);
        }},
   };
   return all;
