@@ -255,6 +255,114 @@ update_removes() {
 # Another agent can have it: the session governs it no more.
 globex_is_free() { NAME=critic agent --ticks 1 2>/dev/null; }
 
+# recorded WHAT: what a program was told and said until it was stopped, with a proposal among it, in $TAPE.
+recorded() {
+    begin
+    TAPE=$WORK/tape
+    start "$1" --record "$TAPE"
+    until_true 10 said "decision 7 approve None"
+    kill -TERM $agent_pid
+    ended 0
+}
+types() { jq -r .type "$1" | uniq | head -"$2" | paste -sd ' '; }
+# replay OPTIONS...: of $TAPE.
+replay() { "$AGENT" --replay "$TAPE" "$@"; }
+
+test_case "agent: a recording replays, without a kernel, to the same proposals, with the same decisions" replays smoke
+replays() {
+    recorded propose
+    "$LOAD" detach lab0 --netns $SERVER
+    equal "$(types "$TAPE" 4)" "recording hello observation answer" "lines of the recording"
+    equal "$(jq -r 'select(.type == "decision") | .decided' "$TAPE")" approve "decisions in it"
+    equal "$(stat -c %a "$TAPE")" 600 "mode of the recording"
+    try replay --record "$WORK/copy" --exec python3 -c "$PROGRAM" propose
+    equal "$status" 0 "exit status ($out $err)"
+    [[ $out == *" observations, 1 proposals: all as recorded" ]] || fail "the result: $out"
+    [[ $err == *'"decision 7 approve None"'* ]] || fail "no decision was passed on: $err"
+    # The last observation may have had no answer when it was stopped.
+    cmp "$WORK/copy" <(head -c "$(stat -c %s "$WORK/copy")" "$TAPE") || fail "the recording of the replay is another"
+    nothing_left
+}
+
+test_case "agent: a replay that differs says where, and what was said then and now" differs
+differs() {
+    recorded propose
+    try replay --record "$WORK/other" --exec python3 -c "$PROGRAM" good
+    equal "$status" 1 "exit status ($err)"
+    [[ $out == *"0 proposals: 1 answers are not those of the recording"*"tick 3"*'"value":150'* ]] || fail "the result: $out"
+    [[ $err != *"decision"* ]] || fail "it was told a decision on what it did not ask: $err"
+    try replay --json --exec python3 -c "$PROGRAM" good
+    equal "$status" 1 "exit status ($err)"
+    equal "$(jq -c '[.schema, .different, .first.tick, .first.recorded[0].value, .first.replayed]' <<<"$out")" \
+        '["agentnic.replay/1",1,3,150,[]]' "the result as JSON"
+    TAPE=$WORK/other
+    try replay --exec python3 -c "$PROGRAM" good
+    equal "$status" 0 "exit status of the replay's own recording ($out $err)"
+}
+
+test_case "agent: a recording of the built-in controller replays by itself, and for who has no privileges" replays_static smoke
+replays_static() {
+    begin
+    TAPE=$WORK/tape
+    try agent --ticks 20 --record "$TAPE"
+    equal "$status" 0 "exit status ($err)"
+    try replay
+    equal "$status" 0 "exit status ($err)"
+    equal "$out" "20 observations, 0 proposals: all as recorded" "the result"
+    chmod 755 "$WORK" && chmod 644 "$TAPE"
+    local nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --bounding-set=-all)
+    try "${nobody[@]}" "$AGENT" --replay "$TAPE"
+    equal "$status" 0 "exit status without privileges ($err)"
+    try "${nobody[@]}" "$AGENT" --replay "$TAPE" --exec python3 -c "$PROGRAM" dies
+    equal "$status" 1 "exit status of a program without privileges ($err)"
+    [[ $err == *"the program ended with status 3 before the recording did"* ]] || fail "what it said: $err"
+    try "${nobody[@]}" "$AGENT" --replay "$TAPE" --exec python3 -c "$PROGRAM" good
+    equal "$out" "20 observations, 0 proposals: all as recorded" "the result of a program without privileges ($err)"
+}
+
+test_case "agent: a recording that is cut is replayed to there; a broken one is told with its line" broken_recordings
+broken_recordings() {
+    begin
+    TAPE=$WORK/tape
+    agent --ticks 20 --record "$TAPE"
+    expect_error 2 "record to \"$TAPE\": File exists; hint: move it away" agent --ticks 1 --record "$TAPE"
+    equal "$(replay)" "20 observations, 0 proposals: all as recorded" "the result after that"
+    cp "$TAPE" "$WORK/whole"
+    truncate -s -9 "$TAPE"
+    try replay
+    equal "$status" 0 "exit status of a cut one ($err)"
+    equal "$out" "19 observations, 0 proposals: all as recorded" "the result of a cut one"
+    [[ $err == *"ends in the middle of a line"* ]] || fail "it did not say that it is cut: $err"
+    sed '7s/"tick":/"tock":/' "$WORK/whole" >"$TAPE"
+    expect_error 2 'line 7 of the recording: /: the key "tick" is missing' replay
+    sed '1s/null/1/; 1s/"static"/1/' "$WORK/whole" >"$TAPE"
+    expect_error 2 'line 1 of the recording: /controller: a string belongs here' replay
+    head -1 "$WORK/whole" >"$TAPE"
+    expect_error 2 "the recording ends after 1 lines" replay
+    head -c 2000000 /dev/zero >"$TAPE"
+    expect_error 2 "line 1 of the recording: longer than 1048576 bytes" replay
+    sed '1s/"static"/null/' "$WORK/whole" >"$TAPE"
+    expect_error 2 "the recording is that of a program; hint: --exec" replay
+    TAPE=$WORK/nowhere expect_error 2 "No such file or directory" replay
+    expect_error 2 "excludes" replay lab0
+    expect_error 2 "no interface is named" "$AGENT" --ticks 1
+}
+
+test_case "agent: when the disk is full, the recording ends and the agent goes on" full_disk
+full_disk() {
+    begin
+    mkdir "$WORK/full"
+    mount -t tmpfs -o size=64k none "$WORK/full"
+    TAPE=$WORK/full/tape
+    try agent --ticks 300 --record "$TAPE"
+    equal "$status" 0 "exit status ($err)"
+    equal "$(grep -c "the recording ends here: write to it: No space left on device" <<<"$err")" 1 "how often it was said"
+    try replay
+    equal "$status" 0 "exit status of the replay ($err)"
+    [[ $out == *"all as recorded" ]] || fail "the result: $out"
+    umount "$WORK/full"
+}
+
 test_case "agent: what cannot be run is told before anything is begun" refused
 refused() {
     expect_error 1 "agentnic is not attached to it" agent --ticks 1

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "agent/controller.hpp"
+#include "agent/lines.hpp"
 #include "agent/observation.hpp"
-#include "agent/program.hpp"
 #include "agent/wire.hpp"
 #include "base/json.hpp"
 
@@ -254,7 +254,7 @@ TEST_CASE("agent: hello says what is granted, by name") {
 }
 
 TEST_CASE("agent: lines come whole, however their bytes come, and none is too long") {
-  agent::LineBuffer lines;
+  agent::LineBuffer lines(agent::kMaxLine);
   CHECK_FALSE(lines.take());
   lines.add("one\ntw");
   CHECK(lines.take() == "one");
@@ -275,6 +275,7 @@ TEST_CASE("agent: the static controller leaves everything as it is") {
   REQUIRE(controller);
   const auto proposals = (*controller)->decide(agent::Observer(names()).observe(*make_seen()));
   REQUIRE(proposals);
-  CHECK(proposals->empty());
+  REQUIRE(*proposals);
+  CHECK((*proposals)->empty());
   CHECK_FALSE(agent::make_controller("magic", 0));
 }

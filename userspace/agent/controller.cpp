@@ -10,7 +10,7 @@ namespace {
 /// Leaves everything as the policy has it: the baseline of all others.
 class StaticController final : public Controller {
  public:
-  Result<std::vector<Proposal>> decide(const Observation& /*observation*/) override {
+  Result<std::optional<std::vector<Proposal>>> decide(const Observation& /*observation*/) override {
     return std::vector<Proposal>{};
   }
   Status decided(const std::vector<Decision>& /*decisions*/) override { return {}; }

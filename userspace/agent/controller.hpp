@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,9 +25,9 @@ class Controller {
   Controller& operator=(const Controller&) = delete;
   virtual ~Controller() = default;
 
-  /// What it asks for, at most ANIC_DRAIN_MAX changes, each with a reason of one sentence. An error ends the
-  /// agent.
-  virtual Result<std::vector<Proposal>> decide(const Observation& observation) = 0;
+  /// What it asks for, at most ANIC_DRAIN_MAX changes, each with a reason of one sentence. Nothing: it was
+  /// not asked, because somebody wants to stop. An error ends the agent.
+  virtual Result<std::optional<std::vector<Proposal>>> decide(const Observation& observation) = 0;
 
   /// What became of each, in the order in which it asked. An error ends the agent.
   virtual Status decided(const std::vector<Decision>& decisions) = 0;

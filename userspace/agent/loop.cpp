@@ -60,8 +60,9 @@ Status run_loop(const kern::Session& session, Controller& controller, Observer o
   for (std::uint64_t tick = 0; !stop_requested() && (settings.ticks == 0 || tick < settings.ticks); ++tick) {
     if (!ANIC_TRY(session.drain(true))) return over(session);
     const Observation& observation = observer.observe(session.observation());
-    const std::vector<Proposal> proposals = ANIC_TRY(controller.decide(observation));
-    if (!proposals.empty()) ANIC_TRY(controller.decided(ANIC_TRY(ask(session, proposals))));
+    const auto proposals = ANIC_TRY(controller.decide(observation));
+    if (!proposals) break;
+    if (!proposals->empty()) ANIC_TRY(controller.decided(ANIC_TRY(ask(session, *proposals))));
     // An answer that took longer than an interval is followed by the next observation at once, not by
     // several.
     next_ns = std::max(next_ns + settings.interval_ns, monotonic_ns());

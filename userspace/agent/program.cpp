@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/program.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <unistd.h>
@@ -24,36 +23,19 @@ constexpr int kBadLinesMax = 16;               // instead of one answer
 constexpr std::size_t kErrorPart = 4096;       // bytes of standard error that are passed on at a time
 constexpr std::uint64_t kMs = 1'000'000;
 
-void make_nonblocking(const UniqueFd& fd) { ::fcntl(fd.get(), F_SETFL, O_NONBLOCK); }
-
 std::unexpected<Error> fault(std::string what) {
   return fail(Exit::Failed, "the program " + std::move(what));
 }
 
 }  // namespace
 
-std::optional<std::string> LineBuffer::take() {
-  const auto end = bytes_.find('\n');
-  if (end == std::string::npos) return std::nullopt;
-  std::string line = bytes_.substr(0, end);
-  bytes_.erase(0, end + 1);
-  return line;
-}
-
-bool LineBuffer::too_long() const {
-  const auto end = bytes_.find('\n');
-  return (end == std::string::npos ? bytes_.size() : end) > kMaxLine;
-}
-
 ProgramController::ProgramController(Pipes pipes, const Hello& hello, Names names)
     : pipes_(std::move(pipes)),
       names_(std::move(names)),
       session_(hello.session),
-      unsent_(hello_line(hello, names_)) {
-  for (const UniqueFd* fd : {&pipes_.to, &pipes_.from, &pipes_.errors}) make_nonblocking(*fd);
-}
+      unsent_(hello_line(hello, names_)) {}
 
-Result<std::vector<Proposal>> ProgramController::decide(const Observation& observation) {
+Result<std::optional<std::vector<Proposal>>> ProgramController::decide(const Observation& observation) {
   relay_errors();
   tick_ = observation.tick;
   ANIC_TRY(send(observation_line(observation)));
@@ -68,7 +50,7 @@ Result<std::vector<Proposal>> ProgramController::decide(const Observation& obser
       ANIC_TRY(send(error_line(text)));
     }
     if (lines_.too_long()) return fault(fmt::format("sent a line longer than {} bytes", kMaxLine));
-    if (stop_requested()) return std::vector<Proposal>{};
+    if (stop_requested()) return std::nullopt;
     if (ended_) {
       relay_errors();
       return fault(lines_.empty() ? "closed its standard output"

@@ -10,39 +10,26 @@
 #include <vector>
 
 #include "agent/controller.hpp"
+#include "agent/lines.hpp"
 #include "agent/wire.hpp"
 #include "base/unique_fd.hpp"
 
 namespace agentnic::agent {
 
-/// The ends of the pipes to a program that are ours.
+/// The ends of the pipes to a program that are ours; none of them blocks.
 struct Pipes {
   UniqueFd to;
   UniqueFd from;
   UniqueFd errors;
 };
 
-/// Lines of somebody who may send anything, without end, or nothing.
-class LineBuffer final {
- public:
-  /// The next whole line, without its end.
-  std::optional<std::string> take();
-  void add(std::string_view bytes) { bytes_.append(bytes); }
-  /// What is there has no end, and is longer than any line may be.
-  [[nodiscard]] bool too_long() const;
-  [[nodiscard]] bool empty() const { return bytes_.empty(); }
-
- private:
-  std::string bytes_;
-};
-
 class ProgramController final : public Controller {
  public:
   ProgramController(Pipes pipes, const Hello& hello, Names names);
 
-  /// Sends the observation and waits for the answer. Nothing is asked when somebody wants to stop. An error
-  /// when the program is silent for the heartbeat, ends, or says what is no answer again and again.
-  Result<std::vector<Proposal>> decide(const Observation& observation) override;
+  /// Sends the observation and waits for the answer. An error when the program is silent for the heartbeat,
+  /// ends, or says what is no answer again and again.
+  Result<std::optional<std::vector<Proposal>>> decide(const Observation& observation) override;
   Status decided(const std::vector<Decision>& decisions) override;
 
   /// Whether it has closed its output, after a whole line.
@@ -63,7 +50,7 @@ class ProgramController final : public Controller {
   std::uint64_t session_;
   std::uint64_t tick_ = 0;
   std::string unsent_;
-  LineBuffer lines_;
+  LineBuffer lines_{kMaxLine};
   std::string error_text_;
   bool ended_ = false;
 };

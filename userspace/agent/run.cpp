@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "agent/program.hpp"
+#include "agent/recording.hpp"
 #include "base/stop.hpp"
 #include "kern/session.hpp"
 
@@ -24,15 +25,14 @@ namespace agentnic::agent {
 namespace {
 
 // How the confined process ends, beside 0.
-constexpr int kFailed = 1;
-constexpr int kProgramEnded = 2;  // the program closed its output: how it ended says whether that is good
+constexpr int kProgramEnded = 100;  // the program closed its output: how it ended says whether that is good
 constexpr int kNoExec = 127;
 
 constexpr int kEndingMs = 1000;  // what a program that has closed its output may take to end
 
 int report(const Error& error) {
   std::cerr << "agentnic-agent: " << error.text() << std::endl;
-  return kFailed;
+  return static_cast<int>(error.exit);
 }
 
 /// Both ends of a pipe.
@@ -65,13 +65,29 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
   return list;
 }
 
+/// What those who are started here are kept in; without a cgroup, they are this user's.
+struct Keep {
+  std::optional<Cgroup> cgroup;
+
+  [[nodiscard]] Result<pid_t> start(const Confinement& confinement, const std::function<int()>& run) const {
+    return cgroup ? start_confined(*cgroup, confinement, run) : start_unconfined(run);
+  }
+  /// Of what was started, first of all.
+  [[nodiscard]] Status give_up(const Confinement& confinement) const {
+    return cgroup ? give_up_privileges(*cgroup, confinement) : give_up_chances();
+  }
+  void kill(pid_t pid) const {
+    ::kill(pid, SIGKILL);
+    if (cgroup) cgroup->kill();
+  }
+};
+
 /// The process that becomes the program. Its answer is its exit status, if it comes to that.
-int be_program(const Cgroup& cgroup, Settings& settings, const Pipe& in, const Pipe& out,
-               const Pipe& errors) {
+int be_program(const Keep& keep, Settings& settings, const Pipe& in, const Pipe& out, const Pipe& errors) {
   ::dup2(in.read.get(), STDIN_FILENO);
   ::dup2(out.write.get(), STDOUT_FILENO);
   ::dup2(errors.write.get(), STDERR_FILENO);
-  if (auto code = give_up_privileges(cgroup, settings.confinement); !code) return report(code.error());
+  if (auto code = keep.give_up(settings.confinement); !code) return report(code.error());
   ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
   if (::chdir("/") != 0) return kNoExec;
   ::signal(SIGPIPE, SIG_DFL);
@@ -83,30 +99,60 @@ int be_program(const Cgroup& cgroup, Settings& settings, const Pipe& in, const P
   return kNoExec;
 }
 
-/// The process that has the session: descriptors of its ring, page and drain, and pipes, and nothing else.
-int be_agent(const Cgroup& cgroup, const Settings& settings, const kern::Session& session,
-             std::optional<Pipes> pipes) {
-  std::vector<int> kept = {session.ring_fd(), session.page_fd(), session.drain_fd()};
-  if (pipes) kept.insert(kept.end(), {pipes->to.get(), pipes->from.get(), pipes->errors.get()});
+/// The controller of a confined process.
+class Chosen {
+ public:
+  /// The program behind the pipes, or a built-in one; with a recorder, if there is a file to write to.
+  static Result<Chosen> make(std::optional<Pipes> pipes, const Decider& built_in, UniqueFd record,
+                             const Hello& hello, const Names& names) {
+    Chosen chosen;
+    Decider decider;  // of the recording: a program
+    if (pipes) {
+      auto made = std::make_unique<ProgramController>(*std::move(pipes), hello, names);
+      chosen.program_ = made.get();
+      chosen.controller_ = std::move(made);
+    } else {
+      decider = built_in;
+      chosen.controller_ = ANIC_TRY(make_controller(decider.controller, decider.seed));
+    }
+    if (record)
+      chosen.controller_ =
+          std::make_unique<Recorder>(std::move(chosen.controller_), std::move(record), decider, hello, names);
+    return chosen;
+  }
+
+  Controller& operator*() const { return *controller_; }
+
+  /// The exit status of the process, when what it did with the controller came to this end.
+  [[nodiscard]] int failed(const Error& error) const {
+    return program_ != nullptr && program_->ended() ? kProgramEnded : report(error);
+  }
+
+ private:
+  std::unique_ptr<Controller> controller_;
+  const ProgramController* program_ = nullptr;
+};
+
+/// What a confined process does, when it is confined; its answer is its exit status.
+using Work = std::function<int(std::optional<Pipes> pipes, UniqueFd record)>;
+
+/// The process that has the controller: these descriptors, where to write what passes, pipes, and nothing
+/// else.
+int be_agent(const Keep& keep, const Confinement& confinement, std::vector<int> kept,
+             std::optional<Pipes> pipes, UniqueFd record, const Work& work) {
+  if (record) kept.push_back(record.get());
+  if (pipes) {
+    for (const UniqueFd* fd : {&pipes->to, &pipes->from, &pipes->errors}) {
+      ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
+      kept.push_back(fd->get());
+    }
+  }
   close_all_but(kept);
   catch_stop_signals();
   ::signal(SIGPIPE, SIG_IGN);
-  if (auto code = give_up_privileges(cgroup, settings.confinement); !code) return report(code.error());
-  std::unique_ptr<Controller> controller;
-  const ProgramController* program = nullptr;
-  if (pipes) {
-    auto made = std::make_unique<ProgramController>(*std::move(pipes), settings.hello, settings.names);
-    program = made.get();
-    controller = std::move(made);
-  } else {
-    auto made = make_controller(settings.controller, settings.seed);
-    if (!made) return report(made.error());
-    controller = *std::move(made);
-  }
+  if (auto code = keep.give_up(confinement); !code) return report(code.error());
   if (auto code = allow_drains_alone(); !code) return report(code.error());
-  const auto ended = run_loop(session, *controller, Observer(settings.names), settings.loop);
-  if (ended) return 0;
-  return program != nullptr && program->ended() ? kProgramEnded : report(ended.error());
+  return work(std::move(pipes), std::move(record));
 }
 
 std::string ending(int status) {
@@ -126,10 +172,10 @@ int await_agent(pid_t pid) {
 }
 
 /// The program's end; what has not ended after `patience_ms` is killed.
-int await_program(pid_t pid, const Cgroup& cgroup, int patience_ms) {
+int await_program(pid_t pid, const Keep& keep, int patience_ms) {
   int status = 0;
   for (int waited_ms = 0; ::waitpid(pid, &status, WNOHANG) == 0; ++waited_ms) {
-    if (waited_ms == patience_ms) cgroup.kill();
+    if (waited_ms == patience_ms) keep.kill(pid);
     ::usleep(1000);
   }
   return status;
@@ -137,50 +183,102 @@ int await_program(pid_t pid, const Cgroup& cgroup, int patience_ms) {
 
 bool is_good(int status) { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
 
-/// How the processes ended: nothing when that was well, else why not.
-std::optional<std::string> judge(int agent_status, std::optional<int> program_status) {
-  if (is_good(agent_status)) return std::nullopt;
-  if (WIFEXITED(agent_status) && WEXITSTATUS(agent_status) == kProgramEnded && program_status) {
-    if (is_good(*program_status)) return std::nullopt;
-    return "the program " + ending(*program_status);
+/// How the processes ended, as waitpid() has it.
+struct Ends {
+  int agent = 0;
+  std::optional<int> program;
+
+  /// Whether the program ended first.
+  [[nodiscard]] bool by_program() const {
+    return WIFEXITED(agent) && WEXITSTATUS(agent) == kProgramEnded && program;
   }
-  return "the agent " + ending(agent_status);
-}
+  /// Nothing when that was well, else why not.
+  [[nodiscard]] std::optional<std::string> why_bad() const {
+    if (is_good(agent) || (by_program() && is_good(*program))) return std::nullopt;
+    return by_program() ? "the program " + ending(*program) : "the agent " + ending(agent);
+  }
+};
 
-}  // namespace
-
-Status run(const kern::PinDir& dir, const kern::Maps& maps, Settings settings) {
-  catch_stop_signals();
-  kern::Session session = ANIC_TRY(kern::Session::open(dir, maps, settings.session));
-  settings.hello.session = session.id();
-  const Cgroup cgroup = ANIC_TRY(Cgroup::make(fmt::format("session-{}.{}", session.id(), ::getpid()),
-                                              settings.processes, settings.memory_bytes));
+/// Starts the program, if there is one, then the agent, and waits for both. `kept`: descriptors of the agent.
+Result<Ends> run_both(const Keep& keep, Settings& settings, const std::vector<int>& kept, const Work& work) {
   std::optional<Pipes> pipes;
   std::optional<pid_t> program;
   if (!settings.command.empty()) {
     Pipe in = ANIC_TRY(Pipe::make());
     Pipe out = ANIC_TRY(Pipe::make());
     Pipe errors = ANIC_TRY(Pipe::make());
-    program = ANIC_TRY(start_confined(cgroup, settings.confinement,
-                                      [&] { return be_program(cgroup, settings, in, out, errors); }));
+    program = ANIC_TRY(
+        keep.start(settings.confinement, [&] { return be_program(keep, settings, in, out, errors); }));
     pipes = Pipes{std::move(in.write), std::move(out.read), std::move(errors.read)};
   }
   Confinement offline = settings.confinement;
   offline.network = false;
-  const pid_t agent = ANIC_TRY(
-      start_confined(cgroup, offline, [&] { return be_agent(cgroup, settings, session, std::move(pipes)); }));
+  const pid_t agent = ANIC_TRY(keep.start(offline, [&] {
+    return be_agent(keep, offline, kept, std::move(pipes), std::move(settings.record), work);
+  }));
   pipes.reset();
-  const int agent_status = await_agent(agent);
+  Ends ends;
+  ends.agent = await_agent(agent);
   // A program that has closed its output is about to end; any other has nobody to talk to.
-  const bool about_to_end = WIFEXITED(agent_status) && WEXITSTATUS(agent_status) == kProgramEnded;
-  std::optional<int> program_status;
-  if (program) program_status = await_program(*program, cgroup, about_to_end ? kEndingMs : 0);
-  if (const auto why = judge(agent_status, program_status)) {
+  if (program) {
+    ends.program = 0;
+    const bool about_to_end = ends.by_program();
+    ends.program = await_program(*program, keep, about_to_end ? kEndingMs : 0);
+  }
+  return ends;
+}
+
+}  // namespace
+
+Status run(const kern::PinDir& dir, const kern::Maps& maps, Start start, Settings settings) {
+  catch_stop_signals();
+  kern::Session session = ANIC_TRY(kern::Session::open(dir, maps, start.session));
+  start.hello.session = session.id();
+  const Keep keep{ANIC_TRY(Cgroup::make(fmt::format("session-{}.{}", session.id(), ::getpid()),
+                                        settings.processes, settings.memory_bytes))};
+  const auto work = [&](std::optional<Pipes> pipes, UniqueFd record) {
+    auto chosen =
+        Chosen::make(std::move(pipes), *settings.decider, std::move(record), start.hello, start.names);
+    if (!chosen) return report(chosen.error());
+    const auto ended = run_loop(session, **chosen, Observer(start.names), start.loop);
+    return ended ? 0 : chosen->failed(ended.error());
+  };
+  const Ends ends =
+      ANIC_TRY(run_both(keep, settings, {session.ring_fd(), session.page_fd(), session.drain_fd()}, work));
+  if (const auto why = ends.why_bad()) {
     session.abandon();
     return fail(Exit::Failed, *why, "the guardian enters fail-safe as soon as the heartbeat is missed");
   }
   ANIC_TRY(session.close());
   return {};
+}
+
+Result<int> run_replay(UniqueFd recording, Settings settings, bool confined,
+                       const std::function<int(const Replayed&)>& report_result) {
+  catch_stop_signals();
+  Keep keep;
+  if (confined)
+    keep.cgroup.emplace(ANIC_TRY(
+        Cgroup::make(fmt::format("replay.{}", ::getpid()), settings.processes, settings.memory_bytes)));
+  const auto work = [&](std::optional<Pipes> pipes, UniqueFd record) {
+    auto begun = Recording::begin(std::move(recording));
+    if (!begun) return report(begun.error());
+    const Decider decider = settings.decider.value_or(begun->decider());
+    if (!pipes && decider.controller.empty())
+      return report({.exit = Exit::BadInput,
+                     .what = "the recording is that of a program",
+                     .hint = "--exec PROGRAM ARGUMENTS..., or --controller NAME"});
+    auto chosen =
+        Chosen::make(std::move(pipes), decider, std::move(record), begun->told().hello, begun->told().names);
+    if (!chosen) return report(chosen.error());
+    const auto replayed = replay(*begun, **chosen);
+    return replayed ? report_result(*replayed) : chosen->failed(replayed.error());
+  };
+  const Ends ends = ANIC_TRY(run_both(keep, settings, {recording.get()}, work));
+  if (ends.by_program())
+    return fail(Exit::Failed, "the program " + ending(*ends.program) + " before the recording did");
+  if (!WIFEXITED(ends.agent)) return fail(Exit::Failed, *ends.why_bad());
+  return WEXITSTATUS(ends.agent);  // which has said why
 }
 
 }  // namespace agentnic::agent

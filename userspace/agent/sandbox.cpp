@@ -88,8 +88,30 @@ Status drop_capabilities(const Confinement& confinement) {
           ::capng_change_id(static_cast<int>(confinement.uid), static_cast<int>(confinement.gid), flags);
       code != 0)
     return fail(Exit::Failed, fmt::format("become user {}: libcap-ng's error {}", confinement.uid, code));
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno(errno, "set no_new_privs");
   return {};
+}
+
+/// A copy of this process that calls `run`, and is killed when this one ends.
+Result<pid_t> start(std::uint64_t flags, int cgroup, const std::function<int()>& run) {
+  int alive[2];
+  if (::pipe2(alive, O_CLOEXEC) != 0) return fail_errno(errno, "make a pipe");
+  const UniqueFd alive_read(alive[0]);
+  UniqueFd alive_write(alive[1]);
+  clone_args arguments{};
+  arguments.flags = flags;
+  arguments.exit_signal = SIGCHLD;
+  arguments.cgroup = static_cast<__u64>(cgroup);
+  const long pid = ::syscall(SYS_clone3, &arguments, sizeof(arguments));
+  if (pid < 0) return fail_errno(errno, "start a process in namespaces of its own");
+  if (pid != 0) {
+    static_cast<void>(::write(alive_write.get(), "", 1) < 0);
+    return static_cast<pid_t>(pid);
+  }
+  alive_write.reset();
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  char byte = 0;
+  if (::read(alive_read.get(), &byte, 1) != 1) ::_exit(1);  // who started it is dead already
+  ::_exit(run());
 }
 
 }  // namespace
@@ -106,34 +128,24 @@ Result<Confinement> confinement_of(const std::string& user) {
 
 Result<pid_t> start_confined(const Cgroup& cgroup, const Confinement& confinement,
                              const std::function<int()>& run) {
-  int alive[2];
-  if (::pipe2(alive, O_CLOEXEC) != 0) return fail_errno(errno, "make a pipe");
-  const UniqueFd alive_read(alive[0]);
-  UniqueFd alive_write(alive[1]);
-  clone_args arguments{};
-  arguments.flags = kNamespaces | CLONE_INTO_CGROUP | (confinement.network ? 0 : CLONE_NEWNET);
-  arguments.exit_signal = SIGCHLD;
-  arguments.cgroup = static_cast<__u64>(cgroup.fd());
-  const long pid = ::syscall(SYS_clone3, &arguments, sizeof(arguments));
-  if (pid < 0) return fail_errno(errno, "start a process in namespaces of its own");
-  if (pid != 0) {
-    static_cast<void>(::write(alive_write.get(), "", 1) < 0);
-    return static_cast<pid_t>(pid);
-  }
-  alive_write.reset();
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  char byte = 0;
-  if (::read(alive_read.get(), &byte, 1) != 1) ::_exit(1);  // who started it is dead already
-  ::_exit(run());
+  return start(kNamespaces | CLONE_INTO_CGROUP | (confinement.network ? 0 : CLONE_NEWNET), cgroup.fd(), run);
+}
+
+Result<pid_t> start_unconfined(const std::function<int()>& run) { return start(0, 0, run); }
+
+Status give_up_chances() {
+  if (::setsid() < 0) return fail_errno(errno, "begin a session");  // no terminal to write to
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno(errno, "set no_new_privs");
+  return {};
 }
 
 Status give_up_privileges(const Cgroup& cgroup, const Confinement& confinement) {
   ANIC_TRY(cgroup.join());
-  if (::setsid() < 0) return fail_errno(errno, "begin a session");  // no terminal to write to
   ANIC_TRY(make_read_only(confinement.network));
   const rlimit none{.rlim_cur = 0, .rlim_max = 0};
   ::setrlimit(RLIMIT_CORE, &none);
   ANIC_TRY(drop_capabilities(confinement));
+  ANIC_TRY(give_up_chances());
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // another user's process has none
   return {};
 }

@@ -29,6 +29,13 @@ Result<Confinement> confinement_of(const std::string& user);
 Result<pid_t> start_confined(const Cgroup& cgroup, const Confinement& confinement,
                              const std::function<int()>& run);
 
+/// For somebody who has no privileges to give up: a copy of this process, which the kernel kills when this
+/// one ends.
+Result<pid_t> start_unconfined(const std::function<int()>& run);
+
+/// Of such a copy: no terminal, and no way to get privileges.
+Status give_up_chances();
+
 /// Of the process that start_confined() made, before anything else: read-only files, no privileges, no way to
 /// get some.
 Status give_up_privileges(const Cgroup& cgroup, const Confinement& confinement);

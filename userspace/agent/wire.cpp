@@ -10,7 +10,9 @@
 #include <iterator>
 #include <limits>
 #include <optional>
+#include <utility>
 
+#include "abi/policy.h"
 #include "abi/steer.h"
 #include "audit/decision.hpp"
 #include "audit/words.hpp"
@@ -22,6 +24,10 @@ namespace agentnic::agent {
 namespace {
 
 constexpr const char* kSchema = "agentnic.agent/1";
+constexpr std::string_view kHello = "hello";
+constexpr std::string_view kObservation = "observation";
+constexpr std::string_view kAnswer = "answer";
+constexpr std::string_view kDecision = "decision";
 constexpr std::uint64_t kMaxInteger = std::numeric_limits<std::int64_t>::max();
 
 // --- the fields of an observation, for who writes them and who reads them ---
@@ -146,34 +152,87 @@ class Writer {
   bool first_ = true;
 };
 
-/// Reads them back.
+// --- reading what agentnic wrote: what more is there is of a later version ---
+
+using policy::Fault;
+using policy::ObjectReader;
+using policy::Pointer;
+
+const nlohmann::json& need(const nlohmann::json& json, const Pointer& at, const char* key) {
+  const auto found = json.find(key);
+  if (found == json.end()) throw Fault{at.to_string(), fmt::format("the key \"{}\" is missing", key), ""};
+  return *found;
+}
+
+std::uint64_t number_at(const nlohmann::json& json, const Pointer& at) {
+  if (!json.is_number_unsigned()) throw Fault{at.to_string(), "not a whole number of 64 bits", ""};
+  return json.get<std::uint64_t>();
+}
+
+/// Calls `read` with each element of the array at `key`, and its place.
+template <typename Read>
+void each_of(const nlohmann::json& json, const Pointer& at, const char* key, const Read& read) {
+  const nlohmann::json& list = need(json, at, key);
+  if (!list.is_array()) throw Fault{(at / key).to_string(), "an array belongs here", ""};
+  for (std::size_t i = 0; const nlohmann::json& element : list) read(element, at / key / i++);
+}
+
+/// Reads fields as Writer wrote them.
 class Reader {
  public:
-  explicit Reader(const nlohmann::json& json) : json_(json) {}
+  Reader(const nlohmann::json& json, Pointer at) : json_(json), at_(std::move(at)) {}
 
   template <typename Value>
   void operator()(const char* key, Value& value) {
-    read(json_.at(key), value);
+    read(key, value);
   }
 
  private:
-  static void read(const nlohmann::json& json, std::uint64_t& value) { value = json.get<std::uint64_t>(); }
-  static void read(const nlohmann::json& json, std::string& value) { value = json.get<std::string>(); }
+  static void value(const nlohmann::json& json, const Pointer& at, std::uint64_t& value) {
+    value = number_at(json, at);
+  }
+  static void value(const nlohmann::json& json, const Pointer& at, std::string& value) {
+    value = policy::name_at(json, at);
+  }
   template <typename Value>
-  static void read(const nlohmann::json& json, std::optional<Value>& value) {
-    value.reset();
-    if (!json.is_null()) value = json.get<Value>();
+  static void value(const nlohmann::json& json, const Pointer& at, std::optional<Value>& wanted) {
+    wanted.reset();
+    if (!json.is_null()) value(json, at, wanted.emplace());
   }
-  static void read(const nlohmann::json& json, Way& way) { way_fields(way, Reader(json)); }
-  static void read(const nlohmann::json& json, std::vector<Lane>& lanes) {
-    for (const auto& row : json) lane_fields(lanes.emplace_back(), Reader(row));
+
+  template <typename Value>
+  void read(const char* key, Value& wanted) {
+    value(need(json_, at_, key), at_ / key, wanted);
   }
-  static void read(const nlohmann::json& json, std::vector<Tenant>& tenants) {
-    for (const auto& row : json) tenant_fields(tenants.emplace_back(), Reader(row));
+  void read(const char* key, Way& way) { way_fields(way, Reader(need(json_, at_, key), at_ / key)); }
+  void read(const char* key, std::vector<Lane>& lanes) {
+    each_of(json_, at_, key, [&](const nlohmann::json& row, const Pointer& at) {
+      lane_fields(lanes.emplace_back(), Reader(row, at));
+    });
+  }
+  void read(const char* key, std::vector<Tenant>& tenants) {
+    each_of(json_, at_, key, [&](const nlohmann::json& row, const Pointer& at) {
+      tenant_fields(tenants.emplace_back(), Reader(row, at));
+    });
   }
 
   const nlohmann::json& json_;
+  Pointer at_;
 };
+
+/// What `read` makes of a line of this type, its faults as bad input.
+template <typename Read>
+auto read_line(std::string_view line, std::string_view type, const Read& read)
+    -> Result<decltype(read(nlohmann::json()))> {
+  try {
+    const nlohmann::json json = policy::parse_json(line);
+    if (!json.is_object()) throw Fault{"", "an object belongs here", ""};
+    policy::expect_word(need(json, Pointer(), "type"), Pointer("/type"), type);
+    return read(json);
+  } catch (const Fault& fault) {
+    return fail(Exit::BadInput, fault.text(), fault.hint);
+  }
+}
 
 std::string line_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -209,11 +268,19 @@ Json values_of(const std::map<std::uint32_t, std::string>& names) {
   return values;
 }
 
-// --- proposals ---
+/// Of a line: ids that the names are given here, one after the other.
+std::map<std::uint32_t, std::string> names_at(const nlohmann::json& json, const char* key,
+                                              std::uint32_t end_id) {
+  std::map<std::uint32_t, std::string> names;
+  each_of(json, Pointer(), key, [&](const nlohmann::json& name, const Pointer& at) {
+    const auto id = static_cast<std::uint32_t>(names.size()) + 1;
+    if (id >= end_id) throw Fault{at.to_string(), fmt::format("more than {} names", end_id - 1), ""};
+    names[id] = policy::name_at(name, at);
+  });
+  return names;
+}
 
-using policy::Fault;
-using policy::ObjectReader;
-using policy::Pointer;
+// --- proposals ---
 
 std::uint32_t id_at(const nlohmann::json& json, const Pointer& at,
                     const std::map<std::uint32_t, std::string>& names, const char* what) {
@@ -233,13 +300,22 @@ std::uint8_t word_at(const nlohmann::json& json, const Pointer& at, std::uint8_t
   return static_cast<std::uint8_t>(first + policy::word_at(json, at, words));
 }
 
+/// The other way round of words_of().
+template <typename Name>
+std::uint32_t bits_at(const nlohmann::json& json, const Pointer& at, const char* key, std::uint8_t end,
+                      Name&& name) {
+  std::uint32_t bits = 0;
+  each_of(json, at, key, [&](const nlohmann::json& word, const Pointer& place) {
+    bits |= 1U << word_at(word, place, 1, end, name);
+  });
+  return bits;
+}
+
 std::uint8_t class_at(const nlohmann::json& json, const Pointer& at) {
   return word_at(json, at, ANIC_CLASS_CONTROL, ANIC_CLASS__MAX, policy::class_name);
 }
 
-std::uint64_t value_of(const ObjectReader& object, std::uint8_t kind) {
-  const nlohmann::json& json = object.need("value");
-  const Pointer at = object.at("value");
+std::uint64_t value_at(const nlohmann::json& json, const Pointer& at, std::uint8_t kind) {
   switch (kind) {
     case ANIC_CHANGE_FLOW_CLASS_ESCALATE:
       return class_at(json, at);
@@ -275,7 +351,7 @@ Proposal read_proposal(const nlohmann::json& json, const Pointer& at, const Name
         static_cast<__u16>(id_at(object.need("service"), object.at("service"), names.services, "service"));
   if (object.has("bucket"))
     change.bucket = static_cast<__u16>(object.integer("bucket", 0, ANIC_STEER_BUCKETS - 1));
-  change.value = value_of(object, change.kind);
+  change.value = value_at(object.need("value"), object.at("value"), change.kind);
   if (object.has("duration_ns"))
     change.duration_ns =
         static_cast<__u64>(object.integer("duration_ns", 0, static_cast<std::int64_t>(policy::kDay)));
@@ -303,7 +379,7 @@ Json proposal_json(const Proposal& proposal, const Names& names) {
 std::string hello_line(const Hello& hello, const Names& names) {
   return line_of(
       {{"schema", kSchema},
-       {"type", "hello"},
+       {"type", kHello},
        {"interface", hello.ifname},
        {"agent", hello.agent},
        {"session", hello.session},
@@ -328,7 +404,7 @@ std::string observation_line(const Observation& observation) {
 std::string decision_line(const Decision& decision, std::uint64_t tick, std::uint64_t session,
                           const Names& names) {
   const anic_record record = audit::record_of(decision.proposal.change, decision.answer, session);
-  Json json = {{"type", "decision"}, {"tick", tick}, {"id", decision.proposal.id}};
+  Json json = {{"type", kDecision}, {"tick", tick}, {"id", decision.proposal.id}};
   json.update(audit::decision_json(record, audit_names(names)));
   return line_of(json);
 }
@@ -336,10 +412,11 @@ std::string decision_line(const Decision& decision, std::uint64_t tick, std::uin
 std::string error_line(const std::string& what) { return line_of({{"type", "error"}, {"error", what}}); }
 
 Result<std::vector<Proposal>> parse_answer(std::string_view line, std::uint64_t tick, const Names& names) {
-  constexpr std::array<std::string_view, 2> kKeys = {"tick", "proposals"};
+  constexpr std::array<std::string_view, 3> kKeys = {"type", "tick", "proposals"};
   try {
     const nlohmann::json json = policy::parse_json(line);
     const ObjectReader object(json, Pointer(), kKeys);
+    if (object.has("type")) policy::expect_word(object.need("type"), object.at("type"), kAnswer);
     const auto answered = static_cast<std::uint64_t>(object.integer("tick", 0, kMaxInteger));
     if (answered != tick)
       throw Fault{"/tick", fmt::format("{} is not {}, which is asked", answered, tick), ""};
@@ -358,18 +435,67 @@ Result<std::vector<Proposal>> parse_answer(std::string_view line, std::uint64_t 
 std::string answer_line(const std::vector<Proposal>& proposals, std::uint64_t tick, const Names& names) {
   Json list = Json::array();
   for (const Proposal& proposal : proposals) list.push_back(proposal_json(proposal, names));
-  return line_of({{"tick", tick}, {"proposals", list}});
+  return line_of({{"type", kAnswer}, {"tick", tick}, {"proposals", list}});
+}
+
+Result<Told> parse_hello(std::string_view line) {
+  return read_line(line, kHello, [](const nlohmann::json& json) {
+    const Pointer top;
+    policy::expect_word(need(json, top, "schema"), top / "schema", kSchema);
+    Told told;
+    Hello& hello = told.hello;
+    hello.ifname = policy::string_at(need(json, top, "interface"), top / "interface");
+    hello.agent = policy::name_at(need(json, top, "agent"), top / "agent");
+    hello.session = number_at(need(json, top, "session"), top / "session");
+    hello.interval_ns = number_at(need(json, top, "interval_ns"), top / "interval_ns");
+    told.names.tenants = names_at(json, "tenants", ANIC_TENANTS_MAX);
+    told.names.services = names_at(json, "services", ANIC_SERVICES_MAX);
+    hello.grants.kinds = bits_at(json, top, "kinds", ANIC_CHANGE__MAX, policy::change_name);
+    hello.grants.classes = bits_at(json, top, "classes", ANIC_CLASS__MAX, policy::class_name);
+    hello.grants.paths = bits_at(json, top, "paths", ANIC_PATH__MAX, policy::path_name);
+    return told;
+  });
 }
 
 Result<Observation> parse_observation(std::string_view line) {
-  try {
+  return read_line(line, kObservation, [](const nlohmann::json& json) {
     Observation observation;
-    const auto json = nlohmann::json::parse(line);
-    observation_fields(observation, Reader(json));
+    observation_fields(observation, Reader(json, Pointer()));
     return observation;
-  } catch (const nlohmann::json::exception& error) {
-    return fail(Exit::BadInput, fmt::format("not an observation: {}", error.what()));
-  }
+  });
+}
+
+Result<Decision> parse_decision(std::string_view line, const Proposal& proposal) {
+  return read_line(line, kDecision, [&](const nlohmann::json& json) {
+    const Pointer top;
+    const auto value = [&](const char* which) {
+      const std::string key = fmt::format("{}_{}", which, audit::value_unit(proposal.change.kind));
+      const auto found = json.find(key);
+      if (found != json.end() && !found->is_null()) return value_at(*found, top / key, proposal.change.kind);
+      const bool is_no_cpu = found != json.end() && proposal.change.kind == ANIC_CHANGE_QUEUE_REBALANCE;
+      return is_no_cpu ? std::uint64_t{UINT32_MAX} : 0;
+    };
+    const auto number_or_0 = [&](const char* key) {
+      const nlohmann::json& number = need(json, top, key);
+      return number.is_null() ? 0 : number_at(number, top / key);
+    };
+    if (number_at(need(json, top, "id"), top / "id") != proposal.id)
+      throw Fault{"/id", fmt::format("not {}, that of the proposal", proposal.id), ""};
+    Decision decision{.proposal = proposal, .answer = {}};
+    anic_answer& answer = decision.answer;
+    answer.decided =
+        word_at(need(json, top, "decided"), top / "decided", 1, ANIC_DECIDED__MAX, audit::decided_name);
+    if (!need(json, top, "invariant").is_null())
+      answer.invariant =
+          word_at(json["invariant"], top / "invariant", 1, ANIC_INVARIANT__MAX, audit::invariant_name);
+    answer.rewritten = bits_at(json, top, "rewritten_by", ANIC_INVARIANT__MAX, audit::invariant_name);
+    answer.observed = value("observed");
+    answer.requested = value("requested");
+    answer.approved = answer.decided == ANIC_DECIDED_REJECT ? answer.observed : value("approved");
+    answer.until_ns = number_or_0("until_monotonic_ns");
+    answer.seq = number_or_0("seq");
+    return decision;
+  });
 }
 
 }  // namespace agentnic::agent

@@ -40,7 +40,17 @@ Result<std::vector<Proposal>> parse_answer(std::string_view line, std::uint64_t 
 /// Such an answer, as one line with its end.
 std::string answer_line(const std::vector<Proposal>& proposals, std::uint64_t tick, const Names& names);
 
-/// The other way round of observation_line(), for replays. Bad input when it is not one.
+// The other way round, for recordings: bad input when it is no such line. What has more keys is of a later
+// version.
+
+/// What the agent was told first, and names with ids of our own.
+struct Told {
+  Hello hello;
+  Names names;
+};
+Result<Told> parse_hello(std::string_view line);
 Result<Observation> parse_observation(std::string_view line);
+/// `proposal`: what was decided. Of a rejection, what is not told is 0.
+Result<Decision> parse_decision(std::string_view line, const Proposal& proposal);
 
 }  // namespace agentnic::agent

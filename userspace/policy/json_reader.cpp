@@ -138,6 +138,10 @@ std::size_t word_at(const Json& value, const Pointer& at, std::span<const std::s
   return static_cast<std::size_t>(found - words.begin());
 }
 
+void expect_word(const Json& value, const Pointer& at, std::string_view word) {
+  word_at(value, at, std::span(&word, 1));
+}
+
 ObjectReader::ObjectReader(const Json& json, Pointer at, std::span<const std::string_view> known)
     : json_(json), at_(std::move(at)) {
   if (!json.is_object()) {

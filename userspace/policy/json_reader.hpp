@@ -63,6 +63,9 @@ std::string name_at(const Json& value, const Pointer& at);
 /// The index among `words` of the one that stands there, or a Fault.
 std::size_t word_at(const Json& value, const Pointer& at, std::span<const std::string_view> words);
 
+/// A Fault unless this word stands there.
+void expect_word(const Json& value, const Pointer& at, std::string_view word);
+
 /// What a parser of text makes of the string, its error as a Fault.
 template <typename Parser>
 auto parsed_at(const Json& value, const Pointer& at, Parser parser) {

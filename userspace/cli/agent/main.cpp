@@ -3,11 +3,15 @@
 // agentnic-agent: runs a controller, built in or any program, as the agent of an interface, with no more
 // power than the policy grants.
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -45,6 +49,9 @@ struct Options {
   bool allow_network = false;
   std::vector<std::string> environment;
   std::vector<std::string> command;
+  std::string record;
+  std::string replay;
+  bool json = false;
   bool dry_run = false;
 };
 
@@ -100,39 +107,111 @@ Result<std::vector<std::string>> environment_of(const Options& options) {
   return environment;
 }
 
-Result<int> run(const Options& options) {
+/// A file that is not there yet, for the recording: none of those that are there is overwritten.
+Result<UniqueFd> create_recording(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600));
+  if (fd) return fd;
+  return fail(Exit::BadInput, fmt::format("record to {}: {}", policy::json_text(path), std::strerror(errno)),
+              errno == EEXIST ? "move it away, or record to another file" : "");
+}
+
+/// What nothing was written to, because it did not come to that.
+void remove_if_empty(const std::string& path) {
+  std::error_code none;
+  if (!path.empty() && std::filesystem::file_size(path, none) == 0) std::filesystem::remove(path, none);
+}
+
+Result<agent::Settings> settings_of(const Options& options) {
   agent::Settings settings;
-  settings.controller = options.controller;
-  settings.seed = options.seed;
-  if (options.command.empty())
-    ANIC_TRY(agent::make_controller(options.controller, options.seed));  // before anything is opened
   settings.command = options.command;
   settings.environment = ANIC_TRY(environment_of(options));
   settings.confinement = ANIC_TRY(agent::confinement_of(options.user));
   settings.confinement.network = options.allow_network;
   settings.processes = options.processes;
   settings.memory_bytes = options.memory_mib * kMiB;
+  return settings;
+}
+
+Json answer_json(const std::string& line) { return Json::parse(line).at("proposals"); }
+
+/// Prints it; the exit status.
+int print_replayed(const agent::Replayed& result, const Options& options) {
+  if (result.cut)
+    std::cerr << "agentnic-agent: the recording ends in the middle of a line, which is left out" << std::endl;
+  if (options.json) {
+    Json json = {{"schema", "agentnic.replay/1"},
+                 {"observations", result.observations},
+                 {"proposals", result.proposals},
+                 {"different", result.different},
+                 {"first", nullptr},
+                 {"cut", result.cut}};
+    if (result.first)
+      json["first"] = {{"line", result.first->line},
+                       {"tick", result.first->tick},
+                       {"recorded", answer_json(result.first->recorded)},
+                       {"replayed", answer_json(result.first->replayed)}};
+    cli::print_json(json);
+  } else {
+    fmt::print("{} observations, {} proposals: ", result.observations, result.proposals);
+    if (result.first) {
+      fmt::print(
+          "{} answers are not those of the recording\nfirst to line {} of it, tick {}\n  recorded {}  "
+          "replayed {}",
+          result.different, result.first->line, result.first->tick, result.first->recorded,
+          result.first->replayed);
+    } else {
+      fmt::print("all as recorded\n");
+    }
+  }
+  std::cout.flush();
+  std::fflush(stdout);
+  return result.first ? static_cast<int>(Exit::Failed) : 0;
+}
+
+Result<int> replay(const Options& options, bool choose) {
+  agent::Settings settings = ANIC_TRY(settings_of(options));
+  if (choose) settings.decider = agent::Decider{.controller = options.controller, .seed = options.seed};
+  UniqueFd recording(::open(options.replay.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!recording)
+    return fail(Exit::BadInput, fmt::format("open the recording {}: {}", policy::json_text(options.replay),
+                                            std::strerror(errno)));
+  if (!options.record.empty()) settings.record = ANIC_TRY(create_recording(options.record));
+  const bool privileged = kern::need_privileges("give up privileges").has_value();
+  auto code =
+      agent::run_replay(std::move(recording), std::move(settings), privileged,
+                        [&](const agent::Replayed& result) { return print_replayed(result, options); });
+  remove_if_empty(options.record);
+  return code;
+}
+
+Result<int> run(const Options& options) {
+  agent::Settings settings = ANIC_TRY(settings_of(options));
+  settings.decider = agent::Decider{.controller = options.controller, .seed = options.seed};
+  agent::Start start;
   ANIC_TRY(kern::need_privileges("run an agent"));
   const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
   const auto status = ANIC_TRY(kern::need_attached(netns, options.ifname, "run an agent on"));
   const kern::Maps maps = ANIC_TRY(kern::Maps::pinned(status.dir));
   const anic_guarding guarding = ANIC_TRY(kern::read_guarding(maps));
-  settings.session.agent = ANIC_TRY(agent_of(options, guarding));
-  const anic_agent& granted = guarding.agents[settings.session.agent];
-  settings.session.asked = granted.grants;
-  settings.names = names_of(ANIC_TRY(kern::read_names(maps)), granted.grants);
-  settings.loop.ticks = options.ticks;
-  settings.loop.interval_ns = options.interval.empty() ? guarding.envelope.tick_ns
-                                                       : ANIC_TRY(policy::parse_duration(options.interval));
-  settings.hello.ifname = options.ifname;
-  settings.hello.agent = text_of(granted.name);
-  settings.hello.interval_ns = settings.loop.interval_ns;
-  settings.hello.grants = granted.grants;
+  start.session.agent = ANIC_TRY(agent_of(options, guarding));
+  const anic_agent& granted = guarding.agents[start.session.agent];
+  start.session.asked = granted.grants;
+  start.names = names_of(ANIC_TRY(kern::read_names(maps)), granted.grants);
+  start.loop.ticks = options.ticks;
+  start.loop.interval_ns = options.interval.empty() ? guarding.envelope.tick_ns
+                                                    : ANIC_TRY(policy::parse_duration(options.interval));
+  start.hello.ifname = options.ifname;
+  start.hello.agent = text_of(granted.name);
+  start.hello.interval_ns = start.loop.interval_ns;
+  start.hello.grants = granted.grants;
   if (options.dry_run) {
-    std::cout << agent::hello_line(settings.hello, settings.names);
+    std::cout << agent::hello_line(start.hello, start.names);
     return 0;
   }
-  ANIC_TRY(agent::run(status.dir, maps, std::move(settings)));
+  if (!options.record.empty()) settings.record = ANIC_TRY(create_recording(options.record));
+  const auto ended = agent::run(status.dir, maps, std::move(start), std::move(settings));
+  remove_if_empty(options.record);
+  if (!ended) return fail(ended.error());
   return 0;
 }
 
@@ -151,19 +230,23 @@ int main(int argc, char** argv) {
   }
   CLI::App& app = program.app();
   bool exec = false;
-  app.add_option("IFACE", options.ifname, "interface")->required();
-  app.add_option("--netns", options.netns, "look for it in this network namespace (ip netns)");
-  app.add_option("--agent", options.agent, "which of the policy's agents; needed when there are several");
+  CLI::Option* ifname = app.add_option("IFACE", options.ifname, "interface");
+  CLI::Option* netns =
+      app.add_option("--netns", options.netns, "look for it in this network namespace (ip netns)");
+  CLI::Option* agent =
+      app.add_option("--agent", options.agent, "which of the policy's agents; needed when there are several");
   CLI::Option* controller = app.add_option("--controller", options.controller, "a built-in controller")
                                 ->check(CLI::IsMember(agent::controller_names()))
                                 ->capture_default_str();
-  app.add_option("--seed", options.seed, "of a built-in controller")->capture_default_str();
+  CLI::Option* seed =
+      app.add_option("--seed", options.seed, "of a built-in controller")->capture_default_str();
   app.add_flag(std::string(kExec), exec, "run what follows as the controller: a program and its arguments")
       ->excludes(controller);
-  app.add_option("--interval", options.interval,
-                 "between observations, such as 10ms; else the policy's tick");
-  app.add_option("--ticks", options.ticks, "end after so many observations; 0: when asked to")
-      ->capture_default_str();
+  CLI::Option* interval = app.add_option("--interval", options.interval,
+                                         "between observations, such as 10ms; else the policy's tick");
+  CLI::Option* ticks =
+      app.add_option("--ticks", options.ticks, "end after so many observations; 0: when asked to")
+          ->capture_default_str();
   app.add_option("--user", options.user, "whom it runs as")->capture_default_str();
   app.add_option("--processes", options.processes, "how many it may have")
       ->check(CLI::Range(2, 4096))
@@ -174,10 +257,20 @@ int main(int argc, char** argv) {
   app.add_flag("--allow-network", options.allow_network, "let the program of --exec use the network");
   app.add_option("--env", options.environment,
                  "pass this variable on to the program of --exec; may be repeated");
-  app.add_flag("--dry-run", options.dry_run, "print what the agent would be told first, and run nothing");
+  app.add_option("--record", options.record, "write observations, proposals and decisions to this new file");
+  CLI::Option* dry_run =
+      app.add_flag("--dry-run", options.dry_run, "print what the agent would be told first, and run nothing");
+  CLI::Option* replay_option = app.add_option("--replay", options.replay,
+                                              "run the controller against this recording, without a kernel");
+  for (CLI::Option* of_a_session : {ifname, netns, agent, interval, ticks, dry_run})
+    replay_option->excludes(of_a_session);
+  app.add_flag("--json", options.json, "print the result of a replay as JSON")->needs(replay_option);
   program.only([&]() -> Result<int> {
     if (exec && options.command.empty())
       return fail(Exit::BadInput, "--exec: no program is named", "--exec PROGRAM ARGUMENTS...");
+    if (!options.replay.empty()) return replay(options, controller->count() + seed->count() > 0);
+    if (options.ifname.empty())
+      return fail(Exit::BadInput, "no interface is named", "agentnic-agent IFACE, or --replay FILE");
     return run(options);
   });
   return program.main(argc, argv);
