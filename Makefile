@@ -54,10 +54,12 @@ suites      := unit bpf
 test_bins   := $(suites:%=$(BIN)/test-%) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fixtures/*.bpf.c))
 # Fuzz targets are built twice: with a main() that replays a corpus, and with libFuzzer. What they test is compiled
 # with sanitizers each time; whatever else it needs is the library's.
-fuzzers     := agent parse policy
+fuzzers     := agent parse policy recording
 replays     := $(fuzzers:%=$(BUILD)/replay/%)
 libfuzzers  := $(fuzzers:%=$(BUILD)/fuzz/%)
 fuzzed      := $(wildcard userspace/policy/*.cpp)
+# All that takes or gives ordered JSON, whose layout g++ and clang do not share, is among these.
+fuzzed_lines := userspace/agent/wire.cpp userspace/agent/recording.cpp $(wildcard userspace/audit/*.cpp)
 manuals     := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(wildcard docs/man/*.scd))
 version     := $(BUILD)/include/version.h
 skeletons   := skel/instance.skel.h skel/session.skel.h skel/bench.skel.h
@@ -154,6 +156,11 @@ install: all ## install to PREFIX (/usr/local), below DESTDIR
 	install -m 644 $(filter %.8,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 644 policies/*.json $(DESTDIR)$(PREFIX)/share/agentnic/policies
 	install -m 644 docs/examples/* $(DESTDIR)$(PREFIX)/share/agentnic/examples
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in $(notdir $(wildcard userspace/units/*)); do \
+	  sed 's|/usr/local/|$(PREFIX)/|' userspace/units/$$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit && \
+	  chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; \
+	done
 
 # --- test ---
 
@@ -189,8 +196,8 @@ $(libfuzzers): $(BUILD)/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%_fuzz.o $(library)
 	$(call say,LINK,$@)
 	$(Q)$(CLANG) --driver-mode=g++ $(CXXFLAGS) $(SANITIZE) -fsanitize=fuzzer $(filter %.o,$^) $(library) $(LIBS) -o $@
 
-$(foreach f,replay fuzz,$(eval $(BUILD)/$(f)/policy $(BUILD)/$(f)/agent: $(fuzzed:%.cpp=$(BUILD)/$(f)/%.o)))
-$(foreach f,replay fuzz,$(eval $(BUILD)/$(f)/agent: $(BUILD)/$(f)/userspace/agent/wire.o))
+$(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,policy agent recording): $(fuzzed:%.cpp=$(BUILD)/$(f)/%.o)))
+$(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,agent recording): $(fuzzed_lines:%.cpp=$(BUILD)/$(f)/%.o)))
 
 .PHONY: test test-unit
 test: all $(test_bins) $(replays) ## run the tests; T='glob' by name, SH=1 for a shell inside a net test

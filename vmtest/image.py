@@ -21,7 +21,7 @@ LEFT_OUT = re.compile(r"/usr/share/(doc|man|locale|info|lintian|bash-completion|
 # Made by maintainer scripts, so they belong to no package.
 BESIDES = ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf")
 OLD_S = 7 * 86400  # a disk that no change of packages has asked for in a week
-PROJECT = (".build/bin", ".build/tests/fixtures", "tests", "policies", "vmtest")
+PROJECT = (".build/bin", ".build/tests/fixtures", "tests", "policies", "vmtest", "docs/examples", "userspace/units")
 
 
 def listed():

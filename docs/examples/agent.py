@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent for agentnic-agent --exec: gives the class that misses its SLO more weight, and takes it back in calm.
 
-    agentnic-agent eth0 --exec python3 /usr/share/agentnic/examples/agent.py
+    agentnic-agent eth1 --exec python3 /usr/local/share/agentnic/examples/agent.py
 
 One JSON object a line: `hello` first, then an `observation` at a time, which is answered by a line with its tick and the
 proposals, and then a `decision` for each of them. docs/agent.md has the fields.

@@ -53,6 +53,10 @@ def propose_always(message):
     answer(message, [weight(tenant=tenant["tenant"], value=WEIGHT + message["tick"] % 2) for tenant in message["tenants"]])
 
 
+def insist(message):
+    answer(message, [weight(), weight(tenant="globex", id=8)])
+
+
 def others(message):
     note("tenants " + ",".join(row["tenant"] for row in message["tenants"]) + " classes " + ",".join(sorted({row["class"] for row in message["lanes"]})))
     answer(message, [weight(tenant="globex")])

@@ -243,11 +243,13 @@ test_case "agent: what an update takes from it is gone from its sight, and refus
 update_removes() {
     policy '"acme", "globex"'
     attach >/dev/null
-    start propose_always
-    until_true 10 said "approve"
+    start insist
+    until_true 10 said "decision 8 approve"
     policy '"acme"'
     "$LOAD" update lab0 --netns $SERVER --policy "$POLICY" >/dev/null
+    until_true 10 said "decision 8 reject I3"
     : >"$WORK/agent.err"
+    until_true 10 said "decision 7 approve" # it goes on with what it has left
     until_true 10 globex_is_free
     kill -TERM $agent_pid
     ended 0
@@ -362,6 +364,31 @@ full_disk() {
     [[ $out == *"all as recorded" ]] || fail "the result: $out"
     umount "$WORK/full"
 }
+
+# systemd as a guest has no other: it boots the unit and nothing else. On a machine that somebody uses it would begin
+# to clean up.
+test_case "agent: its unit runs it in the unit's cgroup, with its limits, and stops it well" unit plain smoke
+unit() {
+    begin
+    local name=agentnic-agent@lab0.service units=/run/systemd/system
+    mkdir -p $units/$name.d /etc/agentnic
+    cp "$ROOT/userspace/units/agentnic-agent@.service" $units/
+    printf '%s\n' '[Unit]' DefaultDependencies=no '[Service]' ExecStart= "ExecStart=$AGENT %i \$OPTIONS" >$units/$name.d/test.conf
+    echo "OPTIONS=--netns $SERVER --agent tuner --processes 20 --exec python3 $ROOT/tests/harness/agent.py propose" >/etc/agentnic/agent-lab0
+    container=test unshare --pid --fork --kill-child --mount-proc /lib/systemd/systemd --system --unit=$name --log-target=console >"$WORK/systemd" 2>&1 &
+    until_true 30 has_change
+    local inside
+    inside=$(find /sys/fs/cgroup -path "*/$name/session-*" -name pids.max)
+    equal "$(cat "$inside")" 20 "processes that it may have, in '$inside' ($(<"$WORK/systemd"))"
+    equal "$(cat "${inside%pids.max}memory.max")" $((512 << 20)) "memory that it may have"
+    equal "$(wc -l <"${inside%pids.max}cgroup.procs")" 2 "processes in its cgroup"
+    systemctl stop $name
+    equal "$(systemctl show --property=Result --value $name)" success "how the unit ended ($(<"$WORK/systemd"))"
+    equal "$(failsafes)" "" "fail-safes"
+    no_session || fail "a session is left: $(guardian sessions)"
+    kill -KILL $!
+}
+has_change() { [ "$(guardian 'changes | length')" = 1 ]; }
 
 test_case "agent: what cannot be run is told before anything is begun" refused
 refused() {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,7 +21,7 @@ namespace agentnic::agent {
 namespace {
 
 constexpr const char* kParent = "agentnic";
-constexpr const char* kSupervisor = "supervisor";  // DelegateSubgroup= of the unit
+constexpr const char* kSupervisor = "supervisor";
 constexpr int kRemoveTries = 200;
 constexpr auto kRemoveRetry = std::chrono::milliseconds(10);
 
@@ -54,18 +55,35 @@ Status make_folder(const std::string& path) {
   return {};
 }
 
-/// Below which folder of cgroup2 agents go: beside a supervisor that systemd has delegated to, else at the
-/// top.
-std::string parent_in(const std::string& root) {
+/// Whether systemd has left it to us what is below this cgroup: a unit with Delegate=.
+bool is_delegated(const std::string& path) {
+  char value = 0;
+  return ::getxattr(path.c_str(), "trusted.delegate", &value, 1) == 1 && value == '1';
+}
+
+/// This process's cgroup of version 2, below the root.
+std::string own_cgroup() {
   std::ifstream groups("/proc/self/cgroup");
   std::string line;
   while (std::getline(groups, line)) {
-    if (!line.starts_with("0::/")) continue;
-    const std::string own = line.substr(3);
-    const auto slash = own.rfind('/');
-    if (own.substr(slash + 1) == kSupervisor) return root + own.substr(0, slash);
+    if (line.starts_with("0::/")) return line.substr(3);
   }
-  return fmt::format("{}/{}", root, kParent);
+  return "/";
+}
+
+/// Below which folder of cgroup2 agents go: our own, if it was delegated, else one at the top. A cgroup that
+/// passes controllers on has no processes of its own: this one moves.
+Result<std::string> make_parent(const std::string& root) {
+  const std::string own = root + own_cgroup();
+  if (is_delegated(own)) {
+    const std::string supervisor = fmt::format("{}/{}", own, kSupervisor);
+    ANIC_TRY(make_folder(supervisor));
+    ANIC_TRY(write_to(supervisor + "/cgroup.procs", "0"));
+    return own;
+  }
+  const std::string parent = fmt::format("{}/{}", root, kParent);
+  ANIC_TRY(make_folder(parent));
+  return parent;
 }
 
 /// What agents left that were killed with their supervisor: those that are empty.
@@ -83,8 +101,7 @@ Result<Cgroup> Cgroup::make(const std::string& name, std::uint32_t processes, st
     return fail(Exit::Unsupported, "make a cgroup: no cgroup2 file system is mounted",
                 "mount -t cgroup2 none /sys/fs/cgroup");
   Cgroup cgroup;
-  const std::string parent = parent_in(*root);
-  ANIC_TRY(make_folder(parent));
+  const std::string parent = ANIC_TRY(make_parent(*root));
   remove_stale(parent);
   // What cannot be had here is looked for in version 1.
   for (const std::string& folder : {*root, parent})

@@ -12,8 +12,9 @@
 
 namespace agentnic::agent {
 
-/// Made below the cgroup2 root, and where that has not the controllers for processes and memory, below those
-/// of version 1, too. Move-only; kills what is in it and removes it when it goes.
+/// Made below the cgroup2 root, or, in a systemd unit with Delegate=, below that of the unit; and where that
+/// has not the controllers for processes and memory, below those of version 1, too. Move-only; kills what is
+/// in it and removes it when it goes.
 class Cgroup final {
  public:
   static Result<Cgroup> make(const std::string& name, std::uint32_t processes, std::uint64_t memory_bytes);

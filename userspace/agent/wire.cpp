@@ -468,12 +468,12 @@ Result<Observation> parse_observation(std::string_view line) {
 Result<Decision> parse_decision(std::string_view line, const Proposal& proposal) {
   return read_line(line, kDecision, [&](const nlohmann::json& json) {
     const Pointer top;
+    const std::uint8_t kind = proposal.change.kind;
     const auto value = [&](const char* which) {
-      const std::string key = fmt::format("{}_{}", which, audit::value_unit(proposal.change.kind));
-      const auto found = json.find(key);
-      if (found != json.end() && !found->is_null()) return value_at(*found, top / key, proposal.change.kind);
-      const bool is_no_cpu = found != json.end() && proposal.change.kind == ANIC_CHANGE_QUEUE_REBALANCE;
-      return is_no_cpu ? std::uint64_t{UINT32_MAX} : 0;
+      const std::string key = fmt::format("{}_{}", which, audit::value_unit(kind));
+      const nlohmann::json& told = need(json, top, key.c_str());
+      const bool is_no_cpu = told.is_null() && kind == ANIC_CHANGE_QUEUE_REBALANCE;
+      return is_no_cpu ? UINT32_MAX : value_at(told, top / key, kind);
     };
     const auto number_or_0 = [&](const char* key) {
       const nlohmann::json& number = need(json, top, key);
@@ -483,13 +483,13 @@ Result<Decision> parse_decision(std::string_view line, const Proposal& proposal)
       throw Fault{"/id", fmt::format("not {}, that of the proposal", proposal.id), ""};
     Decision decision{.proposal = proposal, .answer = {}};
     anic_answer& answer = decision.answer;
-    answer.decided =
-        word_at(need(json, top, "decided"), top / "decided", 1, ANIC_DECIDED__MAX, audit::decided_name);
-    if (!need(json, top, "invariant").is_null())
-      answer.invariant =
-          word_at(json["invariant"], top / "invariant", 1, ANIC_INVARIANT__MAX, audit::invariant_name);
+    answer.decided = word_at(need(json, top, "decided"), top / "decided", ANIC_DECIDED_APPROVE,
+                             ANIC_DECIDED_REJECT + 1, audit::decided_name);
+    if (const auto& invariant = need(json, top, "invariant"); !invariant.is_null())
+      answer.invariant = word_at(invariant, top / "invariant", 1, ANIC_INVARIANT__MAX, audit::invariant_name);
     answer.rewritten = bits_at(json, top, "rewritten_by", ANIC_INVARIANT__MAX, audit::invariant_name);
-    answer.observed = value("observed");
+    if (audit::looked_at_value(audit::record_of(proposal.change, answer, 0)))
+      answer.observed = value("observed");
     answer.requested = value("requested");
     answer.approved = answer.decided == ANIC_DECIDED_REJECT ? answer.observed : value("approved");
     answer.until_ns = number_or_0("until_monotonic_ns");

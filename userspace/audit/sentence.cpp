@@ -100,14 +100,6 @@ std::string verdict(const anic_record& record, const Names& names) {
   }
 }
 
-/// Whether the guardian came so far as to look at the value in force.
-bool looked_at_value(const anic_record& record) {
-  constexpr std::array kBefore = {ANIC_INVARIANT_FORM, ANIC_INVARIANT_I3, ANIC_INVARIANT_L4,
-                                  ANIC_INVARIANT_C1, ANIC_INVARIANT_C2};
-  return record.decided != ANIC_DECIDED_REJECT ||
-         std::ranges::find(kBefore, record.invariant) == kBefore.end();
-}
-
 std::string decision(const anic_record& record, const Names& names) {
   const std::string before = looked_at_value(record) ? value(record, record.observed) + " ->" : "to be";
   const std::string who = record.tenant == 0 ? "no known tenant" : tenant_text(record.tenant, names);
@@ -224,6 +216,13 @@ void add_change(Json& json, const anic_record& record, const Names& names) {
 }
 
 }  // namespace
+
+bool looked_at_value(const anic_record& record) {
+  constexpr std::array kBefore = {ANIC_INVARIANT_FORM, ANIC_INVARIANT_I3, ANIC_INVARIANT_L4,
+                                  ANIC_INVARIANT_C1, ANIC_INVARIANT_C2};
+  return record.decided != ANIC_DECIDED_REJECT ||
+         std::ranges::find(kBefore, record.invariant) == kBefore.end();
+}
 
 std::string tenant_text(std::uint32_t tenant, const Names& names) {
   return tenant == 0 ? "the instance" : "tenant " + name_or_number(names.tenant(tenant), tenant);

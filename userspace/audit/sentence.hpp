@@ -42,6 +42,9 @@ std::string event_text(const anic_record& record, const Names& names);
 /// One line without its end: number, time, event_text().
 std::string sentence(const anic_record& record, const Names& names);
 
+/// Whether the guardian came so far as to look at the value in force.
+bool looked_at_value(const anic_record& record);
+
 /// A value of a change as JSON has it: a number, or a word where it is one; null: it has none.
 Json value_json(std::uint8_t change, std::uint64_t value);
 

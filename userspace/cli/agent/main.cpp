@@ -123,6 +123,10 @@ void remove_if_empty(const std::string& path) {
 
 Result<agent::Settings> settings_of(const Options& options) {
   agent::Settings settings;
+  if (!options.command.empty() && options.command[0].contains('/') && options.command[0][0] != '/')
+    return fail(Exit::BadInput,
+                fmt::format("--exec {}: programs run in /", policy::json_text(options.command[0])),
+                "name it from there, with a / before all else");
   settings.command = options.command;
   settings.environment = ANIC_TRY(environment_of(options));
   settings.confinement = ANIC_TRY(agent::confinement_of(options.user));
