@@ -74,14 +74,14 @@ std::string own_cgroup() {
 /// Below which folder of cgroup2 agents go: our own, if it was delegated, else one at the top. A cgroup that
 /// passes controllers on has no processes of its own: this one moves.
 Result<std::string> make_parent(const std::string& root) {
-  const std::string own = root + own_cgroup();
+  std::string own = root + own_cgroup();
   if (is_delegated(own)) {
     const std::string supervisor = fmt::format("{}/{}", own, kSupervisor);
     ANIC_TRY(make_folder(supervisor));
     ANIC_TRY(write_to(supervisor + "/cgroup.procs", "0"));
     return own;
   }
-  const std::string parent = fmt::format("{}/{}", root, kParent);
+  std::string parent = fmt::format("{}/{}", root, kParent);
   ANIC_TRY(make_folder(parent));
   return parent;
 }
