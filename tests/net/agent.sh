@@ -268,6 +268,7 @@ recorded() {
 }
 types() { jq -r .type "$1" | uniq | head -"$2" | paste -sd ' '; }
 # replay OPTIONS...: of $TAPE.
+# shellcheck disable=SC2120 # it gets them by way of `try`
 replay() { "$AGENT" --replay "$TAPE" "$@"; }
 
 test_case "agent: a recording replays, without a kernel, to the same proposals, with the same decisions" replays smoke
@@ -375,7 +376,7 @@ unit() {
     cp "$ROOT/userspace/units/agentnic-agent@.service" $units/
     printf '%s\n' '[Unit]' DefaultDependencies=no '[Service]' ExecStart= "ExecStart=$AGENT %i \$OPTIONS" >$units/$name.d/test.conf
     echo "OPTIONS=--netns $SERVER --agent tuner --processes 20 --exec python3 $ROOT/tests/harness/agent.py propose" >/etc/agentnic/agent-lab0
-    container=test unshare --pid --fork --kill-child --mount-proc /lib/systemd/systemd --system --unit=$name --log-target=console >"$WORK/systemd" 2>&1 &
+    container='test' unshare --pid --fork --kill-child --mount-proc /lib/systemd/systemd --system --unit=$name --log-target=console >"$WORK/systemd" 2>&1 &
     until_true 30 has_change
     local inside
     inside=$(find /sys/fs/cgroup -path "*/$name/session-*" -name pids.max)
