@@ -14,8 +14,13 @@
 
 enum anic_record_kind {
 	ANIC_RECORD_NONE = 0,
-	ANIC_RECORD_ATTACH = 1, /* the chain begins; requested: the wall clock, ns since 1970 */
-	ANIC_RECORD_COMMIT = 2, /* a policy came in force; requested: the wall clock */
+	/* the chain begins; requested: the wall clock, ns since 1970; observed: the number of its first key,
+	 * 0: it was drawn at random
+	 */
+	ANIC_RECORD_ATTACH = 1,
+	/* tenant 0: a policy came in force; else: a tenancy begins, reason: its name; requested: the wall
+	   clock */
+	ANIC_RECORD_COMMIT = 2,
 	ANIC_RECORD_OPEN =
 		3, /* a session was opened; requested: the tenants, bit id - 1; service: the agent */
 	ANIC_RECORD_CLOSE = 4,	  /* a session was closed, or (invariant) ended */
@@ -23,13 +28,34 @@ enum anic_record_kind {
 	ANIC_RECORD_REVERT = 6,	  /* a change was given back */
 	ANIC_RECORD_FAILSAFE = 7, /* entered or left */
 	ANIC_RECORD_ACK = 8,	  /* an operator has seen the alarm */
-	/* the guardian set a limit of bulk: approved, bit/s, 0: none; requested: the lane that missed its SLO
+	/* the guardian set a limit of bulk: approved, bit/s, 0: none; requested: the lane that missed its
+	 * SLO, where that is the tenant's own, else 0
 	 */
 	ANIC_RECORD_PROTECT = 9,
-	ANIC_RECORD_LOST = 10,	 /* records that found no room: how many of each kind, see anic_lost */
-	ANIC_RECORD_DETACH = 11, /* the chain ends; requested: the wall clock */
-	ANIC_RECORD__MAX = 12,
+	ANIC_RECORD_LOST = 10, /* records that found no room: how many of each kind, see anic_lost */
+	/* tenant 0: the chain ends; else: a tenancy ends; requested: the wall clock */
+	ANIC_RECORD_DETACH = 11,
+	/* somebody read records through agentnic; tenant: whose, 0: all; requested: the reader's uid;
+	 * observed: the wall clock; reason: words. Who writes it vouches for what it says, but not for its
+	 * time.
+	 */
+	ANIC_RECORD_READ = 12,
+	ANIC_RECORD_EXPORT = 13, /* a tenant's records were exported for it; the rest as of READ */
+	/* a lane missed its SLO, and what follows was done for it; observed: answers since the last look;
+	 * approved: those that took longer; requested: the SLO, ns
+	 */
+	ANIC_RECORD_MISSED = 14,
+	ANIC_RECORD__MAX = 15,
 };
+
+/*
+ * An id is one tenant's after the other. A tenancy is the time in which it is one's: it begins with the
+ * record COMMIT of the tenant and ends with its DETACH, and its records are numbered (tenant_seq) from 1 at
+ * the COMMIT. A record of a tenant gets a number only in the tenancy in which it was written, and only once
+ * the COMMIT of that is in the chain. So a record of an id that is nobody's, or of a tenancy whose COMMIT
+ * found no room, has tenant_seq 0: it belongs to no tenancy, and to no tenant's export. A tenancy whose
+ * COMMIT was lost begins with the next policy. Of one whose DETACH was lost nothing follows all the same.
+ */
 
 enum anic_decided {
 	ANIC_DECIDED_NONE = 0,
@@ -71,7 +97,7 @@ enum anic_invariant {
 
 struct anic_record {
 	__u64 seq;	  /* from 1, without a hole; LOST stands for what has none */
-	__u64 tenant_seq; /* the same of its tenant; 0 where tenant is 0 */
+	__u64 tenant_seq; /* the same of its tenancy; 0 where tenant is 0, or no tenancy is */
 	__u64 time_ns; /* CLOCK_MONOTONIC, of the event: records that waited for room are not in its order */
 	__u64 session; /* id, or 0 */
 	__u32 generation; /* of the policy in force */
@@ -99,7 +125,7 @@ ANIC_ASSERT(sizeof(struct anic_record) == 160);
 #define ANIC_MAC_WORDS 20 /* 2 of the MAC before, 18 of the record */
 
 struct anic_lost {
-	__u32 by_kind[10]; /* enum anic_record_kind, those before ANIC_RECORD_LOST */
+	__u32 by_kind[10]; /* enum anic_record_kind, those before LOST; [0]: all after it */
 };
 ANIC_ASSERT(sizeof(struct anic_lost) == ANIC_TEXT_LEN);
 
@@ -126,14 +152,17 @@ struct anic_chain {
 	__u64 seq;			    /* of the last record; 0: none */
 	__u64 mac[2];			    /* its own */
 	__u64 key[2];			    /* of the segment of the next record */
-	__u64 tenant_seq[ANIC_TENANT_SEQS]; /* by tenant */
+	__u64 number;			    /* of the first key; 0: it was drawn at random */
+	__u64 tenant_seq[ANIC_TENANT_SEQS]; /* by tenant: of the last record of the tenancy `numbered` */
+	__u32 tenancy[ANIC_TENANT_SEQS];    /* odd: one is open, whose COMMIT is in the chain or waits */
+	__u32 numbered[ANIC_TENANT_SEQS];   /* the tenancy whose COMMIT came into the chain last */
 	__u32 waiting_first;		    /* entry of anic_waiting */
-	__u32 waiting;			    /* how many */
+	__u32 waiting;			    /* how many; tenant_seq of each is the tenancy that it is of */
 	struct anic_lost lost;		    /* not yet said */
 	__u64 lost_total;
 	__u32 lost_now; /* 1: `lost` says something */
 	__u32 ended;	/* 1: detached, and no record follows */
 };
-ANIC_ASSERT(sizeof(struct anic_chain) == 40 + 8 * ANIC_TENANT_SEQS + 8 + ANIC_TEXT_LEN + 16);
+ANIC_ASSERT(sizeof(struct anic_chain) == 48 + 16 * ANIC_TENANT_SEQS + 8 + ANIC_TEXT_LEN + 16);
 
 #endif

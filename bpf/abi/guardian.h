@@ -275,15 +275,15 @@ ANIC_ASSERT(sizeof(struct anic_guard) == 96);
  * raw tracepoint program takes.
  */
 struct anic_order {
-	__u64 now_ns; /* for tests; 0: now */
+	__u64 now_ns; /* for tests; 0: now; of no account to anic_note */
 	__u64 wall_ns;
-	__u64 session;	     /* anic_close: id */
+	__u64 session;	     /* anic_close: id; anic_note: uid of the reader */
 	__u64 tenants;	     /* anic_open: of anic_grants */
 	__u64 kinds_classes; /* ... kinds in bits 0 to 31, classes in bits 32 to 63 */
 	__u64 paths_agent;   /* ... paths in bits 0 to 31, the agent's id in bits 32 to 63 */
 	__u64 what; /* anic_failsafe: enum anic_order_kind in bits 0 to 31, tenant (0: the instance) in bits
-		       32 to 63; anic_commit: the generation that the caller believes in force, and enum
-		       anic_uses */
+		       32 to 63; anic_note: enum anic_record_kind and tenant; anic_commit: the generation that
+		       the caller believes in force, and enum anic_uses */
 	char reason[ANIC_TEXT_LEN];
 };
 ANIC_ASSERT(sizeof(struct anic_order) == 96);

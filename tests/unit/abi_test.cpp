@@ -262,10 +262,10 @@ const std::map<std::string, Layout> kOurs = {
     {"anic_lost", {sizeof(anic_lost), {MEMBER(anic_lost, by_kind)}}},
     {"anic_chain",
      {sizeof(anic_chain),
-      {MEMBER(anic_chain, seq), MEMBER(anic_chain, mac), MEMBER(anic_chain, key),
-       MEMBER(anic_chain, tenant_seq), MEMBER(anic_chain, waiting_first), MEMBER(anic_chain, waiting),
-       MEMBER(anic_chain, lost), MEMBER(anic_chain, lost_total), MEMBER(anic_chain, lost_now),
-       MEMBER(anic_chain, ended)}}},
+      {MEMBER(anic_chain, seq), MEMBER(anic_chain, mac), MEMBER(anic_chain, key), MEMBER(anic_chain, number),
+       MEMBER(anic_chain, tenant_seq), MEMBER(anic_chain, tenancy), MEMBER(anic_chain, numbered),
+       MEMBER(anic_chain, waiting_first), MEMBER(anic_chain, waiting), MEMBER(anic_chain, lost),
+       MEMBER(anic_chain, lost_total), MEMBER(anic_chain, lost_now), MEMBER(anic_chain, ended)}}},
 };
 
 // Structs that live and die on the BPF stack, and never cross.

@@ -237,16 +237,68 @@ TEST_CASE("audit: protection, losses, beginnings and ends are told") {
   lost.by_kind[ANIC_RECORD_REVERT] = 2;
   std::memcpy(record.reason, &lost, sizeof(lost));
   CHECK(told(record) == "#12 14:03:22.120 12 records found no room and are LOST: 10 decision, 2 revert");
+  lost.by_kind[0] = 3;
+  std::memcpy(record.reason, &lost, sizeof(lost));
+  CHECK(told(record).ends_with(" 15 records found no room and are LOST: 3 other, 10 decision, 2 revert"));
 
   record = make_record(ANIC_RECORD_ATTACH);
+  record.tenant = 0;
   record.requested = 1'700'056'802 * kSecond;
   CHECK(told(record) == "#12 14:03:22.120 the audit begins: attached at 2023-11-15T14:00:02Z");
+  record.observed = 7;
+  CHECK(told(record) == "#12 14:03:22.120 the audit begins: attached at 2023-11-15T14:00:02Z, chain key 7");
   record.kind = ANIC_RECORD_COMMIT;
   std::ranges::fill(record.digest, 0xab);
   CHECK(told(record) ==
         "#12 14:03:22.120 policy sha256 abababababab came in force as generation 5 at 2023-11-15T14:00:02Z");
   record.kind = ANIC_RECORD_DETACH;
   CHECK(told(record) == "#12 14:03:22.120 the audit ends: detached at 2023-11-15T14:00:02Z");
+}
+
+TEST_CASE("audit: where a tenant's records begin and end is told, by the name that the record has") {
+  anic_record record = make_record(ANIC_RECORD_COMMIT);
+  record.requested = 1'700'056'802 * kSecond;
+  std::ranges::fill(record.digest, 0xab);
+  set_reason(record, "initech");  // the id was acme's, or is now
+  CHECK(told(record) ==
+        "#12 14:03:22.120 tenant initech: its records begin here, under policy sha256 abababababab, at "
+        "2023-11-15T14:00:02Z");
+  set_reason(record, "no\nname");
+  CHECK(told(record).contains(" tenant \"no\\nname\": its records begin here"));
+  record.kind = ANIC_RECORD_DETACH;
+  CHECK(told(record) == "#12 14:03:22.120 tenant acme: its records end here, at 2023-11-15T14:00:02Z");
+  CHECK(audit::event_json(record, names()).dump() == R"({"time_unix_ns":1700056802000000000})");
+}
+
+TEST_CASE("audit: who read records or exported them is told, and of whom") {
+  anic_record record = make_record(ANIC_RECORD_READ);
+  record.observed = 1'700'056'802 * kSecond;
+  record.requested = 1000;
+  CHECK(told(record) == "#12 14:03:22.120 user 1000 read the records of tenant acme at 2023-11-15T14:00:02Z");
+  CHECK(audit::event_json(record, names()).dump() == R"({"time_unix_ns":1700056802000000000,"uid":1000})");
+  record.tenant = 0;
+  set_reason(record, "tail");
+  CHECK(told(record) == "#12 14:03:22.120 user 1000 read the records at 2023-11-15T14:00:02Z (\"tail\")");
+  record.tenant = 2;
+  record.kind = ANIC_RECORD_EXPORT;
+  CHECK(told(record) ==
+        "#12 14:03:22.120 user 1000 exported the records of tenant beta at 2023-11-15T14:00:02Z (\"tail\")");
+  CHECK(audit::event_json(record, names()).dump() == R"({"time_unix_ns":1700056802000000000,"uid":1000})");
+}
+
+TEST_CASE("audit: whose SLO was missed, and by how much, is told") {
+  anic_record record = make_record(ANIC_RECORD_MISSED);
+  record.invariant = ANIC_INVARIANT_L3;
+  record.cls = ANIC_CLASS_RPC;
+  record.observed = 40;
+  record.approved = 12;
+  record.requested = 1'000'000;
+  CHECK(
+      told(record) ==
+      "#12 14:03:22.120 tenant acme: rpc missed its SLO: 12 of 40 answers took longer than 1ms, L3 (a class "
+      "missed its SLO)");
+  CHECK(audit::event_json(record, names()).dump() ==
+        R"({"class":"rpc","samples":40,"over_slo":12,"slo_ns":1000000})");
 }
 
 TEST_CASE("audit: no kind is left out, and none that is unknown breaks the line") {

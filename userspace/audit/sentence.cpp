@@ -43,6 +43,14 @@ std::string quoted(const anic_record& record) {
   return reason.empty() ? "" : fmt::format(" ({})", policy::json_text(reason));
 }
 
+/// A name that came as such words: quoted, unless it is plain.
+std::string name_text(const anic_record& record) {
+  const std::string_view name = text_of(record.reason);
+  std::string text = policy::json_text(name);
+  const bool is_plain = !name.empty() && text.size() == name.size() + 2;  // nothing is escaped
+  return is_plain ? std::string(name) : text;
+}
+
 std::string agent_text(std::uint32_t agent, const Names& names) {
   return agent == 0 ? "an operator" : "agent " + name_or_number(names.agent(agent), agent);
 }
@@ -163,12 +171,49 @@ std::string protect(const anic_record& record, const Names& names) {
       record.invariant == ANIC_INVARIANT_NONE ? "the guardian" : with_meaning(record.invariant));
 }
 
+std::string policy_text(const anic_record& record) {
+  return "policy sha256 " + policy::digest_text(record.digest, kDigestShown);
+}
+
+std::string commit(const anic_record& record) {
+  if (record.tenant != 0) {
+    return fmt::format("tenant {}: its records begin here, under {}, at {}", name_text(record),
+                       policy_text(record), wall_date(record.requested));
+  }
+  return fmt::format("{} came in force as generation {} at {}", policy_text(record), record.generation,
+                     wall_date(record.requested));
+}
+
+std::string detach(const anic_record& record, const Names& names) {
+  const std::string at = wall_date(record.requested);
+  return record.tenant == 0
+             ? "the audit ends: detached at " + at
+             : fmt::format("{}: its records end here, at {}", tenant_text(record.tenant, names), at);
+}
+
+/// READ and EXPORT.
+std::string disclosure(const anic_record& record, const Names& names, std::string_view did) {
+  const std::string whose = record.tenant == 0 ? "" : " of " + tenant_text(record.tenant, names);
+  return fmt::format("user {} {} the records{} at {}{}", record.requested, did, whose,
+                     wall_date(record.observed), quoted(record));
+}
+
+std::string missed(const anic_record& record, const Names& names) {
+  return fmt::format("{}: {} missed its SLO: {} of {} answers took longer than {}, {}",
+                     tenant_text(record.tenant, names), policy::class_name(record.cls), record.approved,
+                     record.observed, policy::duration_text(record.requested),
+                     with_meaning(record.invariant));
+}
+
 anic_lost lost_of(const anic_record& record) {
   anic_lost lost{};
   static_assert(sizeof(lost) == sizeof(record.reason));
   std::memcpy(&lost, record.reason, sizeof(lost));
   return lost;
 }
+
+/// The first number is of the kinds after LOST, together.
+std::string_view lost_name(std::uint8_t kind) { return kind == 0 ? "other" : record_name(kind); }
 
 /// Calls `each` with kind and number of what was lost.
 template <typename Each>
@@ -184,13 +229,9 @@ std::string lost(const anic_record& record) {
   std::vector<std::string> kinds;
   for_lost(record, [&](std::uint8_t kind, std::uint32_t count) {
     sum += count;
-    kinds.push_back(fmt::format("{} {}", count, record_name(kind)));
+    kinds.push_back(fmt::format("{} {}", count, lost_name(kind)));
   });
   return fmt::format("{} records found no room and are LOST: {}", sum, fmt::join(kinds, ", "));
-}
-
-std::string policy_text(const anic_record& record) {
-  return "policy sha256 " + policy::digest_text(record.digest, kDigestShown);
 }
 
 template <typename Value>
@@ -260,10 +301,10 @@ std::string date_text(std::uint64_t monotonic_ns, const Names& names) {
 std::string event_text(const anic_record& record, const Names& names) {
   switch (record.kind) {
     case ANIC_RECORD_ATTACH:
-      return fmt::format("the audit begins: attached at {}", wall_date(record.requested));
+      return fmt::format("the audit begins: attached at {}{}", wall_date(record.requested),
+                         record.observed == 0 ? "" : fmt::format(", chain key {}", record.observed));
     case ANIC_RECORD_COMMIT:
-      return fmt::format("{} came in force as generation {} at {}", policy_text(record), record.generation,
-                         wall_date(record.requested));
+      return commit(record);
     case ANIC_RECORD_OPEN:
       return open(record, names);
     case ANIC_RECORD_CLOSE:
@@ -282,7 +323,13 @@ std::string event_text(const anic_record& record, const Names& names) {
     case ANIC_RECORD_LOST:
       return lost(record);
     case ANIC_RECORD_DETACH:
-      return fmt::format("the audit ends: detached at {}", wall_date(record.requested));
+      return detach(record, names);
+    case ANIC_RECORD_READ:
+      return disclosure(record, names, "read");
+    case ANIC_RECORD_EXPORT:
+      return disclosure(record, names, "exported");
+    case ANIC_RECORD_MISSED:
+      return missed(record, names);
     default:
       return fmt::format("a record of kind {}, which this version does not know", record.kind);
   }
@@ -308,9 +355,23 @@ Json event_json(const anic_record& record, const Names& names) {
   Json json = Json::object();
   switch (record.kind) {
     case ANIC_RECORD_ATTACH:
+      json["time_unix_ns"] = record.requested;
+      json["chain_key"] = or_null(record.observed != 0, record.observed);
+      break;
     case ANIC_RECORD_COMMIT:
     case ANIC_RECORD_DETACH:
       json["time_unix_ns"] = record.requested;
+      break;
+    case ANIC_RECORD_READ:
+    case ANIC_RECORD_EXPORT:
+      json["time_unix_ns"] = record.observed;
+      json["uid"] = record.requested;
+      break;
+    case ANIC_RECORD_MISSED:
+      json["class"] = policy::class_name(record.cls);
+      json["samples"] = record.observed;
+      json["over_slo"] = record.approved;
+      json["slo_ns"] = record.requested;
       break;
     case ANIC_RECORD_OPEN: {
       json["agent"] = or_null(record.service != 0, names.agent(record.service));
@@ -339,7 +400,7 @@ Json event_json(const anic_record& record, const Names& names) {
     case ANIC_RECORD_LOST: {
       Json by_kind = Json::object();
       for_lost(record, [&](std::uint8_t kind, std::uint32_t count) {
-        by_kind[std::string(record_name(kind))] = count;
+        by_kind[std::string(lost_name(kind))] = count;
       });
       json["lost_records"] = by_kind;
       break;

@@ -16,8 +16,9 @@ namespace {
 constexpr std::array<std::string_view, ANIC_CHANGE__MAX> kUnits = {"?",    "weight", "bps", "class",
                                                                    "path", "cpu",    "bps"};
 constexpr std::array<std::string_view, ANIC_RECORD__MAX> kRecords = {
-    "?",      "attach",   "commit", "open",    "close", "decision",
-    "revert", "failsafe", "ack",    "protect", "lost",  "detach"};
+    "?",   "attach",  "commit", "open",   "close", "decision", "revert", "failsafe",
+    "ack", "protect", "lost",   "detach", "read",  "export",   "missed"};
+static_assert(!kRecords.back().empty());
 constexpr std::array<std::string_view, ANIC_DECIDED__MAX> kDecided = {
     "?", "approve", "rewrite", "reject", "failsafe_enter", "failsafe_exit"};
 constexpr std::array<std::string_view, ANIC_FAILSAFE__MAX> kFailsafes = {
