@@ -61,29 +61,41 @@ static __always_inline void anic_ratchet(struct anic_chain *chain, __u64 segment
 }
 
 /*
- * Makes the record the next of the chain. 0, or -ENOSPC. Functions that are not static are checked by
- * themselves: see anic_look_up(). The kernel lets eight calls be nested, which is why some here are inline
- * and some loops are no bpf_loop().
+ * Makes the record the next of the chain. 0, or -ENOSPC. Its tenant_seq is the tenancy that it is of, see
+ * anic_date(), and becomes its number there. Functions that are not static are checked by themselves: see
+ * anic_look_up(). The kernel lets eight calls be nested, which is why some here are inline and some loops are
+ * no bpf_loop().
  */
 __weak __noinline int anic_chain_add(struct anic_record *record)
 {
 	struct anic_chain *chain = anic_chain_of();
 	struct anic_record *place;
-	__u32 tenant;
+	__u32 tenant, tenancy;
+	__u64 number = 0;
 
 	if (!chain || !record || chain->ended)
 		return -EINVAL;
 	tenant = record->tenant;
-	record->seq = chain->seq + 1;
-	record->tenant_seq = tenant ? chain->tenant_seq[tenant] + 1 : 0;
+	tenancy = record->tenant_seq;
+	if (tenancy & 1) {
+		if (record->kind == ANIC_RECORD_COMMIT)
+			number = 1;
+		else if (chain->numbered[tenant] == tenancy)
+			number = chain->tenant_seq[tenant] + 1;
+	}
 	place = bpf_ringbuf_reserve(&anic_audit, sizeof(*place), 0);
 	if (!place)
 		return -ENOSPC;
+	record->seq = chain->seq + 1;
+	record->tenant_seq = number;
 	anic_seal(chain, record);
 	*place = *record;
 	bpf_ringbuf_submit(place, BPF_RB_NO_WAKEUP);
 	chain->seq = record->seq;
-	chain->tenant_seq[tenant] = record->tenant_seq;
+	if (number) {
+		chain->tenant_seq[tenant] = number;
+		chain->numbered[tenant] = tenancy;
+	}
 	chain->mac[0] = record->mac[0];
 	chain->mac[1] = record->mac[1];
 	if (!(record->seq % ANIC_SEGMENT))
@@ -95,29 +107,75 @@ static __always_inline void anic_count_lost(struct anic_chain *chain, const stru
 {
 	__u32 kind = record->kind;
 
-	if (kind < sizeof(chain->lost.by_kind) / sizeof(chain->lost.by_kind[0]))
-		chain->lost.by_kind[kind] += record->count;
+	if (kind >= sizeof(chain->lost.by_kind) / sizeof(chain->lost.by_kind[0]))
+		kind = 0;
+	chain->lost.by_kind[kind] += record->count;
 	chain->lost_total += record->count;
 	chain->lost_now = 1;
 }
 
-/* A record of protection or of an operator: into the chain, else it waits, else it is counted. */
-static __always_inline void anic_keep(struct anic_record *record)
+/* Says of which tenancy a record is: of the one that is open now, if there is one. */
+static __always_inline void anic_date(const struct anic_chain *chain, struct anic_record *record)
+{
+	__u32 tenant = record->tenant;
+
+	record->tenant_seq = tenant ? chain->tenancy[tenant] : 0;
+}
+
+/*
+ * A record of protection or of an operator: into the chain, else it waits, else it is counted as lost, and
+ * the answer is 0.
+ */
+static __always_inline int anic_keep(struct anic_record *record)
 {
 	struct anic_chain *chain = anic_chain_of();
 	struct anic_record *place;
 	__u32 index;
 
-	if (!chain || chain->ended || (!chain->waiting && !anic_chain_add(record)))
-		return;
+	if (!chain || chain->ended)
+		return 0;
+	anic_date(chain, record);
+	if (!chain->waiting && !anic_chain_add(record))
+		return 1;
 	index = (chain->waiting_first + chain->waiting) % ANIC_WAITING_MAX;
 	place = chain->waiting < ANIC_WAITING_MAX ? bpf_map_lookup_elem(&anic_waiting, &index) : NULL;
 	if (place) {
 		*place = *record;
 		chain->waiting++;
-	} else {
-		anic_count_lost(chain, record);
+		return 1;
 	}
+	anic_count_lost(chain, record);
+	return 0;
+}
+
+/* Whether a tenancy is open, whose records get numbers once its COMMIT does. */
+static __always_inline int anic_in_tenancy(const struct anic_chain *chain, __u32 tenant)
+{
+	barrier_var(tenant); /* or clang leaves the mask out, and Linux 6.1 has forgotten the bounds */
+	return chain->tenancy[tenant & (ANIC_TENANT_SEQS - 1)] & 1;
+}
+
+/* A tenancy begins, with a record that has the name. If that is lost, it does not. */
+static __always_inline void anic_begin_tenancy(struct anic_chain *chain, struct anic_record *record,
+					       __u32 tenant)
+{
+	barrier_var(tenant);
+	tenant &= ANIC_TENANT_SEQS - 1;
+	record->tenant = tenant;
+	chain->tenancy[tenant]++;
+	if (!anic_keep(record))
+		chain->tenancy[tenant]++;
+}
+
+/* The tenancy that is open ends, whatever becomes of the record. */
+static __always_inline void anic_end_tenancy(struct anic_chain *chain, struct anic_record *record,
+					     __u32 tenant)
+{
+	barrier_var(tenant);
+	tenant &= ANIC_TENANT_SEQS - 1;
+	record->tenant = tenant;
+	anic_keep(record);
+	chain->tenancy[tenant]++;
 }
 
 static int anic_flush_one(__u32 i, void *nothing)

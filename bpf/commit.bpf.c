@@ -138,6 +138,7 @@ int anic_prepare(struct anic_prepare *prepare)
 
 struct anic_switching {
 	__u64 now_ns;
+	__u64 wall_ns;
 	__u64 minimums_bps;
 	__u64 fresh; /* tenants whose id was another's, or nobody's: bit id - 1 */
 	__u32 next;  /* generation */
@@ -241,6 +242,7 @@ static int anic_recheck_session(__u32 slot, void *context)
 		return 1;
 	if (!session->id)
 		return 0;
+	anic_flush_rejection(session); /* while its tenant's id is that tenant's */
 	session->asked.tenants &= ~switching->fresh;
 	agent = session->agent;
 	before = anic_guarding_of(scratch->generation);
@@ -266,18 +268,51 @@ static int anic_forget_action(__u32 row, void *nothing)
 	return 0;
 }
 
-static __always_inline void anic_record_wall(struct anic_scratch *scratch, __u32 kind, __u64 wall_ns)
+/* `observed`: of an ATTACH, the number of the chain's first key. */
+static __always_inline void anic_record_wall(struct anic_scratch *scratch, __u32 kind, __u64 wall_ns,
+					     __u64 observed)
 {
 	struct anic_record *record = anic_new_record(scratch, kind);
 
 	record->requested = wall_ns;
+	record->observed = observed;
 	anic_keep(record);
+}
+
+/* Where an id is another's from now on, or nobody's, the tenancy ends, and perhaps another begins. */
+static int anic_change_tenancy(__u32 i, void *context)
+{
+	const struct anic_switching *switching = context;
+	__u32 tenant = i + 1, index = switching->next % ANIC_SLOTS * ANIC_TENANTS_MAX + tenant;
+	const struct anic_tenant *row = bpf_map_lookup_elem(&anic_tenants, &index);
+	struct anic_scratch *scratch = anic_scratch_of();
+	struct anic_chain *chain = anic_chain_of();
+	struct anic_record *record;
+
+	if (!row || !scratch || !chain)
+		return 1;
+	if (anic_in_tenancy(chain, tenant)) {
+		if (!row->fresh && row->name[0])
+			return 0;
+		record = anic_new_record(scratch, ANIC_RECORD_DETACH);
+		record->requested = switching->wall_ns;
+		anic_end_tenancy(chain, record, tenant);
+	}
+	if (!row->name[0])
+		return 0;
+	record = anic_new_record(scratch, ANIC_RECORD_COMMIT);
+	record->requested = switching->wall_ns;
+	__builtin_memcpy(record->reason, row->name, sizeof(row->name));
+	anic_begin_tenancy(chain, record, tenant);
+	return 0;
 }
 
 static __always_inline int anic_commit_locked(struct anic_scratch *scratch, __u32 expected, __u32 uses,
 					      __u64 wall_ns)
 {
-	struct anic_switching switching = { .now_ns = scratch->now_ns, .next = expected + 1 };
+	struct anic_switching switching = { .now_ns = scratch->now_ns,
+					    .wall_ns = wall_ns,
+					    .next = expected + 1 };
 	struct anic_state *state = anic_state_of();
 	const struct anic_chain *chain = anic_chain_of();
 	const struct anic_lane *link;
@@ -300,8 +335,9 @@ static __always_inline int anic_commit_locked(struct anic_scratch *scratch, __u3
 	__sync_lock_test_and_set(&state->word, (__u64)uses << 32 | switching.next);
 	scratch->generation = switching.next;
 	if (!chain->seq && !chain->waiting)
-		anic_record_wall(scratch, ANIC_RECORD_ATTACH, wall_ns);
-	anic_record_wall(scratch, ANIC_RECORD_COMMIT, wall_ns);
+		anic_record_wall(scratch, ANIC_RECORD_ATTACH, wall_ns, chain->number);
+	anic_record_wall(scratch, ANIC_RECORD_COMMIT, wall_ns, 0);
+	bpf_loop(ANIC_TENANTS_MAX - 1, anic_change_tenancy, &switching, 0);
 	/* if the tick is at it, the next one follows this policy */
 	anic_share_out(ANIC_DIRECTION_IN, switching.next, scratch->now_ns);
 	anic_share_out(ANIC_DIRECTION_OUT, switching.next, scratch->now_ns);

@@ -189,7 +189,24 @@ static int anic_end_each(__u32 slot, void *nothing)
 	return 0;
 }
 
-/* Ends all sessions, and then the chain, after what waited for room that is there by now. */
+static int anic_end_each_tenancy(__u32 i, void *context)
+{
+	struct anic_scratch *scratch = anic_scratch_of();
+	struct anic_chain *chain = anic_chain_of();
+	struct anic_record *record;
+
+	if (!scratch || !chain)
+		return 1;
+	if (!anic_in_tenancy(chain, i + 1))
+		return 0;
+	record = anic_new_record(scratch, ANIC_RECORD_DETACH);
+	record->requested = *(__u64 *)context;
+	anic_end_tenancy(chain, record, i + 1);
+	return 0;
+}
+
+/* Ends all sessions, and then the chain, after what waited for room that is there by now, and all tenancies.
+ */
 SEC("raw_tp")
 int anic_end(struct anic_order *args)
 {
@@ -203,6 +220,7 @@ int anic_end(struct anic_order *args)
 	if (chain && !chain->ended) {
 		bpf_loop(ANIC_SESSIONS_MAX, anic_end_each, NULL, 0);
 		anic_flush(anic_new_record(scratch, ANIC_RECORD_LOST));
+		bpf_loop(ANIC_TENANTS_MAX - 1, anic_end_each_tenancy, &wall_ns, 0);
 		record = anic_new_record(scratch, ANIC_RECORD_DETACH);
 		record->invariant = ANIC_INVARIANT_A3;
 		record->requested = wall_ns;

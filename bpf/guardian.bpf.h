@@ -603,6 +603,7 @@ static __always_inline void anic_flush_rejection(struct anic_session *session)
 
 	if (!session->pending || !chain)
 		return;
+	anic_date(chain, &session->rejection);
 	if (!anic_may_record(chain, 1) || anic_chain_add(&session->rejection))
 		anic_count_lost(chain, &session->rejection);
 	session->pending = 0;

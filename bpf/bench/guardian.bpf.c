@@ -8,12 +8,14 @@
 static int bench_record(__u32 i, void *nothing)
 {
 	struct anic_scratch *scratch = anic_scratch_of();
+	const struct anic_chain *chain = anic_chain_of();
 
-	if (!scratch)
+	if (!scratch || !chain)
 		return 1;
 	scratch->record.tenant = 1;
 	scratch->record.kind = ANIC_RECORD_DECISION;
 	scratch->record.count = 1;
+	anic_date(chain, &scratch->record);
 	return anic_chain_add(&scratch->record) != 0;
 }
 

@@ -201,8 +201,12 @@ std::vector<anic_record> Guarded::take() {
   std::vector<anic_record> taken = records_.take();
   const auto bad = audit::first_bad(chain_, taken);
   if (bad) FAIL("the chain breaks at record " << *bad);
-  for (const anic_record& record : taken)
-    CHECK(record.tenant_seq == (record.tenant == 0 ? 0 : ++tenant_seqs_[record.tenant]));
+  for (const anic_record& record : taken) {
+    if (record.tenant != 0 && record.kind == ANIC_RECORD_COMMIT) tenant_seqs_[record.tenant] = 0;
+    const auto tenancy = tenant_seqs_.find(record.tenant);
+    CHECK(record.tenant_seq == (tenancy == tenant_seqs_.end() ? 0 : ++tenancy->second));
+    if (record.tenant != 0 && record.kind == ANIC_RECORD_DETACH) tenant_seqs_.erase(record.tenant);
+  }
   return taken;
 }
 

@@ -63,7 +63,7 @@ class Guarded final {
   anic_answer rejects(const TestSession& session, const anic_proposal& proposal, std::uint64_t now_ns,
                       anic_invariant invariant);
 
-  /// Records since the last time, whose chain has no hole.
+  /// Records since the last time, whose chain has no hole, nor has any tenancy.
   std::vector<anic_record> take();
 
   /// All that a change can change: lanes, steering, escalations, modes, the word of the policy in force.
@@ -111,7 +111,7 @@ class Guarded final {
   Instance instance_;
   Records records_;
   audit::Chain chain_;
-  std::map<std::uint32_t, std::uint64_t> tenant_seqs_;
+  std::map<std::uint32_t, std::uint64_t> tenant_seqs_;  ///< of tenancies that are open
 };
 
 /// Those of one kind.

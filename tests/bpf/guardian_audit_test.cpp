@@ -251,12 +251,17 @@ TEST_CASE("guardian: A3: the end closes sessions, its record is the last, and no
   CHECK(session.close(kStart) == -ESRCH);
   guarded.tick(kStart + kSecond);
   const auto records = guarded.take();
-  REQUIRE(records.size() == 3);
+  REQUIRE(records.size() == 5);
   CHECK(records[0].kind == ANIC_RECORD_REVERT);
   CHECK(records[1].kind == ANIC_RECORD_CLOSE);
   CHECK(records[2].kind == ANIC_RECORD_DETACH);
-  CHECK(records[2].invariant == ANIC_INVARIANT_A3);
-  CHECK(records[2].requested == 4711);
+  CHECK(records[2].tenant == kAcme);
+  CHECK(records[3].kind == ANIC_RECORD_DETACH);
+  CHECK(records[3].tenant == kGlobex);
+  CHECK(records[4].kind == ANIC_RECORD_DETACH);
+  CHECK(records[4].tenant == 0);
+  CHECK(records[4].invariant == ANIC_INVARIANT_A3);
+  for (std::size_t i = 2; i < 5; ++i) CHECK(records[i].requested == 4711);
   CHECK(guarded.tuned(kAcme, ANIC_CLASS_RPC).weight == 100);
 }
 
@@ -272,5 +277,6 @@ TEST_CASE("guardian: A3: what waits for room comes before the last record") {
   const auto records = guarded.take();
   REQUIRE(records.size() > waiting);
   CHECK(records.back().kind == ANIC_RECORD_DETACH);
+  CHECK(records.back().tenant == 0);
   CHECK(of_kind(records, ANIC_RECORD_FAILSAFE).size() == waiting);
 }

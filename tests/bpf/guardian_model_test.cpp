@@ -134,7 +134,8 @@ class Pair {
     now_ns_ += 1;
     tick();
     take(~0ULL);
-    const anic_order order = order_at(now_ns_);
+    anic_order order = order_at(now_ns_);
+    order.wall_ns = wall_ns();
     CHECK(agentnic::order(instance_, "end", order) == 0);
     model_.end(now_ns_);
     order_failsafe();

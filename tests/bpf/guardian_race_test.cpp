@@ -87,7 +87,7 @@ struct Decided {
   void add(const std::vector<anic_record>& records) {
     for (const anic_record& record : records) {
       if (record.kind == ANIC_RECORD_DECISION) by_session[record.session] += record.count;
-      if (record.kind == ANIC_RECORD_COMMIT) ++commits;
+      if (record.kind == ANIC_RECORD_COMMIT && record.tenant == 0) ++commits;
       if (record.kind != ANIC_RECORD_LOST) continue;
       anic_lost some{};
       std::memcpy(&some, record.reason, sizeof(some));

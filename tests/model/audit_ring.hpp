@@ -5,6 +5,7 @@
 /// as abi/audit.h says it. MACs are not its business.
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <vector>
 
@@ -17,11 +18,18 @@ class AuditRing final {
   /// Whether so many records of what is requested may enter.
   [[nodiscard]] bool may_add(std::size_t records) const;
 
-  /// The record becomes the next of the chain and gets its numbers. False: there is no room.
+  /// A record of now becomes the next of the chain and gets its numbers. False: there is no room.
   bool add(anic_record& record);
 
-  /// Of protection or of an operator: if it cannot enter now it waits, and if it cannot wait it is lost.
-  void keep(const anic_record& record);
+  /// Of protection or of an operator: if it cannot enter now it waits, and if it cannot wait it is lost
+  /// (false).
+  bool keep(anic_record record);
+
+  /// Whether an id is a tenant's, whose records are numbered.
+  [[nodiscard]] bool in_tenancy(std::uint32_t tenant) const;
+  /// An id becomes a tenant's by the record of that, unless it is lost, or is nobody's after the record.
+  void begin_tenancy(std::uint32_t tenant, const anic_record& record);
+  void end_tenancy(std::uint32_t tenant, const anic_record& record);
 
   void lose(const anic_record& record);
 
@@ -38,11 +46,18 @@ class AuditRing final {
   [[nodiscard]] const anic_chain& chain() const { return chain_; }
 
  private:
+  /// A record, and the tenancy that it was written in; 0: none.
+  struct Written {
+    anic_record record;
+    std::uint32_t tenancy = 0;
+  };
+  [[nodiscard]] Written written_now(const anic_record& record) const;
+  bool enter(Written& written);
   [[nodiscard]] std::size_t free_bytes() const;
 
   anic_chain chain_{};
   std::deque<anic_record> unread_;
-  std::deque<anic_record> waiting_;
+  std::deque<Written> waiting_;
 };
 
 }  // namespace agentnic::model

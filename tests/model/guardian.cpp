@@ -418,6 +418,7 @@ std::uint64_t Guardian::fresh_tenants(const policy::Tables& next) const {
 void Guardian::recheck_sessions(const policy::Tables& next, std::uint64_t fresh) {
   for (anic_session& session : state_.sessions) {
     if (session.id == 0) continue;
+    flush_rejection(session);
     session.asked.tenants &= ~fresh;
     const auto name = [&](const policy::Tables& tables) {
       return policy::name_in(std::span(tables.guarding.agents)[session.agent].name);
@@ -468,7 +469,26 @@ int Guardian::commit(const policy::Tables& tables, std::uint64_t now_ns) {
   generation_ = ++state_.generation;
   if (ring_.chain().seq == 0 && ring_.chain().waiting == 0) ring_.keep(new_record(ANIC_RECORD_ATTACH));
   ring_.keep(new_record(ANIC_RECORD_COMMIT));
+  for (std::uint32_t tenant = 1; tenant < ANIC_TENANTS_MAX; ++tenant)
+    change_tenancy(tenant, (fresh >> (tenant - 1) & 1) != 0);
   return 0;
+}
+
+/// The id may be somebody else's from now on (fresh), or nobody's.
+void Guardian::change_tenancy(std::uint32_t tenant, bool fresh) {
+  const std::string name = policy::name_in(tables_.tenants[tenant].name);
+  if (ring_.in_tenancy(tenant) && (fresh || name.empty())) end_tenancy(tenant);
+  if (ring_.in_tenancy(tenant) || name.empty()) return;
+  anic_record record = new_record(ANIC_RECORD_COMMIT);
+  record.tenant = static_cast<__u8>(tenant);
+  std::ranges::copy(name, record.reason);
+  ring_.begin_tenancy(tenant, record);
+}
+
+void Guardian::end_tenancy(std::uint32_t tenant) {
+  anic_record record = new_record(ANIC_RECORD_DETACH);
+  record.tenant = static_cast<__u8>(tenant);
+  ring_.end_tenancy(tenant, record);
 }
 
 void Guardian::end(std::uint64_t now_ns) {
@@ -477,6 +497,9 @@ void Guardian::end(std::uint64_t now_ns) {
     if (session.id != 0) end_session(session, ANIC_FAILSAFE_NONE, ANIC_INVARIANT_NONE);
   }
   ring_.flush(lost_record());
+  for (std::uint32_t tenant = 1; tenant < ANIC_TENANTS_MAX; ++tenant) {
+    if (ring_.in_tenancy(tenant)) end_tenancy(tenant);
+  }
   anic_record record = new_record(ANIC_RECORD_DETACH);
   record.invariant = ANIC_INVARIANT_A3;
   ring_.keep(record);

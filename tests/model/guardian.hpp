@@ -108,6 +108,8 @@ class Guardian final {
   void begin_ward(std::uint32_t tenant, bool fresh, bool gone);
   /// Whose id was another's, or nobody's: bit id - 1.
   [[nodiscard]] std::uint64_t fresh_tenants(const policy::Tables& next) const;
+  void change_tenancy(std::uint32_t tenant, bool fresh);
+  void end_tenancy(std::uint32_t tenant);
   void recheck_sessions(const policy::Tables& next, std::uint64_t fresh);
 
   // guardian_judge.cpp

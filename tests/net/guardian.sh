@@ -95,7 +95,7 @@ applies() {
     nothing_changed || fail "it is still in force: $(guardian changes)"
     no_session || fail "the session is still open"
     equal "$("$LOAD" status >/dev/null && echo 0)" 0 "exit status of status"
-    equal "$(kinds true)" "attach commit open decision revert close open decision revert close" "records"
+    equal "$(kinds true)" "attach commit commit commit open decision revert close open decision revert close" "records"
     no_hole
 }
 
@@ -272,7 +272,7 @@ updated() {
     nothing_changed || fail "it is still in force"
     ended 1 reverted
     alarmed 0 || fail "there is an alarm"
-    equal "$(kinds '.session == 1 or .kind == "commit"')" "commit open decision revert commit close" "records"
+    equal "$(kinds '.session == 1 or .kind == "commit"')" "commit commit commit open decision revert commit close" "records"
     no_hole
 }
 
@@ -287,7 +287,7 @@ detached() {
     attach >/dev/null
     nothing_changed || fail "the change is in force again"
     no_session || fail "there is a session"
-    equal "$(kinds true)" "attach commit" "records"
+    equal "$(kinds true)" "attach commit commit commit" "records"
 }
 
 test_case "guardian: an operator puts all under the fallback profile, twice without harm, and ends it" by_operator
@@ -317,24 +317,24 @@ takes() {
     begin "$CALM"
     weight 150 --for 100ms --reason 'to see it' >/dev/null
     tail_of >"$WORK/sentences"
-    equal "$(wc -l <"$WORK/sentences")" 6 "sentences"
+    equal "$(wc -l <"$WORK/sentences")" 8 "sentences"
     grep -q '^#1 .* the audit begins: attached at ' "$WORK/sentences"
-    grep -q '^#4 .* tenant acme: session 1 asked queue_weight_adjust rpc 100 -> 150.*"to see it".*: approved, until ' "$WORK/sentences" || fail "$(<"$WORK/sentences")"
+    grep -q '^#6 .* tenant acme: session 1 asked queue_weight_adjust rpc 100 -> 150.*"to see it".*: approved, until ' "$WORK/sentences" || fail "$(<"$WORK/sentences")"
     equal "$(tail_of --json | jq -r .record.sentence)" "$(<"$WORK/sentences")" "sentences in JSON"
     no_hole
-    equal "$(tail_of --take | wc -l)" 6 "records taken"
+    equal "$(tail_of --take | wc -l)" 8 "records taken"
     equal "$(tail_of)" "" "records left"
     equal "$(guardian audit.ring_unread_bytes)" 0 "bytes left"
     weight 150 --for 100ms >/dev/null
-    equal "$(tail_of --json | jq -s -c 'map(.record.seq)')" "[7,8,9,10]" "numbers that follow"
+    equal "$(tail_of --json | jq -s -c 'map(.record.seq)')" "[9,10,11,12]" "numbers that follow"
     "$AUDIT" tail lab0 --netns $SERVER --follow --json >"$WORK/follow" &
     local follower=$!
-    until_true 5 grep -q '"seq":10' "$WORK/follow"
+    until_true 5 grep -q '"seq":12' "$WORK/follow"
     weight 150 --for 100ms >/dev/null
-    until_true 5 grep -q '"seq":14' "$WORK/follow"
+    until_true 5 grep -q '"seq":16' "$WORK/follow"
     kill -INT $follower
     wait $follower || fail "tail --follow failed"
-    equal "$(jq -s -c 'map(.record.seq) == [range(7; 15)]' "$WORK/follow")" true "numbers that were followed"
+    equal "$(jq -s -c 'map(.record.seq) == [range(9; 17)]' "$WORK/follow")" true "numbers that were followed"
 }
 
 test_case "guardian: without root each command says what it lacks, and nobody sees the pins" without_root
