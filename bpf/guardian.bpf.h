@@ -382,7 +382,7 @@ static __always_inline void anic_give_everything_back(__u32 invariant)
 	bpf_loop(ANIC_TENANTS_MAX, anic_give_back_tenant, &invariant, 0);
 }
 
-/* Sets the limit of a tenant's bulk, with a record. */
+/* Sets the limit of a tenant's bulk, with a record, which says nothing of other tenants. */
 __weak __noinline int anic_limit_bulk(__u32 tenant, __u64 bps, __u32 missed_lane)
 {
 	struct anic_scratch *scratch = anic_scratch_of();
@@ -396,7 +396,7 @@ __weak __noinline int anic_limit_bulk(__u32 tenant, __u64 bps, __u32 missed_lane
 	record->cls = ANIC_CLASS_BULK;
 	record->invariant = ANIC_INVARIANT_L3;
 	record->observed = ward->bulk_bps;
-	record->requested = missed_lane;
+	record->requested = tenant == ANIC_LANE_TENANT(missed_lane) ? missed_lane : 0;
 	record->approved = bps;
 	ward->bulk_bps = bps;
 	anic_keep(record);

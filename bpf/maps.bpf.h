@@ -44,13 +44,17 @@ struct anic_scratch {
 	__u64 interval_ns;	  /* ... of all */
 	/* a look at SLOs */
 	__u64 since_ns; /* of the lanes that missed theirs: since when */
-	__u32 missed_lane;
-	__u32 missed;	 /* lanes that missed theirs */
-	__u32 again;	 /* ... twice in a row */
-	__u32 lowered;	 /* limits of bulk */
-	__u64 latest_ns; /* of the change that is the latest */
-	__u32 latest;	 /* its row + 1 */
-	__u32 unstable;	 /* the tenant that did once too often what leads into fail-safe, or 0 */
+	__u64 missed_samples;
+	__u64 missed_over;
+	__u64 missed_slo_ns;
+	__u32 missed_lane; /* the first, of which these are */
+	__u32 missed_said; /* 1: there is a record of it */
+	__u32 missed;	   /* lanes that missed theirs */
+	__u32 again;	   /* ... twice in a row */
+	__u32 lowered;	   /* limits of bulk */
+	__u32 latest;	   /* the row of the change that is the latest, plus 1 */
+	__u64 latest_ns;   /* when that was made */
+	__u32 unstable;	   /* the tenant that did once too often what leads into fail-safe, or 0 */
 	__u64 sum_bps;
 };
 

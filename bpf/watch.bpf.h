@@ -124,8 +124,12 @@ static __always_inline void anic_watch_lane(struct anic_scratch *scratch,
 	watch->missed++;
 	if (!scratch->missed || watch->good_ns < scratch->since_ns)
 		scratch->since_ns = watch->good_ns;
-	if (!scratch->missed)
+	if (!scratch->missed) {
 		scratch->missed_lane = id;
+		scratch->missed_samples = samples;
+		scratch->missed_over = over;
+		scratch->missed_slo_ns = lane->slo_ns;
+	}
 	scratch->missed++;
 	if (watch->missed > 1)
 		scratch->again++;
@@ -157,6 +161,26 @@ static __always_inline __u64 anic_most_bulk(const struct anic_scratch *scratch, 
 	return bulk->ceiling_bps ? bulk->ceiling_bps : anic_stated_ceiling(scratch->generation, tenant);
 }
 
+/* What something is about to be done for, once a look. */
+__weak __noinline int anic_record_missed(void)
+{
+	struct anic_scratch *scratch = anic_scratch_of();
+	struct anic_record *record;
+
+	if (!scratch || scratch->missed_said)
+		return 0;
+	scratch->missed_said = 1;
+	record = anic_new_record(scratch, ANIC_RECORD_MISSED);
+	record->tenant = ANIC_LANE_TENANT(scratch->missed_lane);
+	record->cls = scratch->missed_lane - ANIC_LANE(record->tenant, 0);
+	record->invariant = ANIC_INVARIANT_L3;
+	record->observed = scratch->missed_samples;
+	record->approved = scratch->missed_over;
+	record->requested = scratch->missed_slo_ns;
+	anic_keep(record);
+	return 0;
+}
+
 /* Halves what bulk of a tenant may have, or what it asks for, if that is less. */
 static int anic_lower_bulk(__u32 tenant, void *nothing)
 {
@@ -180,6 +204,7 @@ static int anic_lower_bulk(__u32 tenant, void *nothing)
 	bps = anic_max(anic_min(bps, wanted) / 2, anic_least_bulk(bulk));
 	if (ward->bulk_bps && bps >= ward->bulk_bps)
 		return 0;
+	anic_record_missed();
 	anic_limit_bulk(tenant, bps, scratch->missed_lane);
 	scratch->lowered++;
 	return 0;
@@ -234,6 +259,7 @@ __weak __noinline int anic_roll_back(void)
 	action = scratch->latest ? anic_action_at(row) : NULL;
 	if (!action)
 		return 0;
+	anic_record_missed();
 	anic_give_back(row, ANIC_INVARIANT_L3);
 	action->blocked_ns = scratch->now_ns + envelope->cool_down_ns;
 	if (anic_count_instability(row / ANIC_ACTIONS_MAX, envelope, scratch->now_ns))
@@ -251,6 +277,7 @@ __weak __noinline int anic_watch_slos(void)
 	if (!scratch || !envelope || !guard)
 		return 0;
 	scratch->missed = 0;
+	scratch->missed_said = 0;
 	scratch->again = 0;
 	scratch->lowered = 0;
 	bpf_loop(ANIC_TENANTS_MAX - 1, anic_watch_tenant, NULL, 0);

@@ -44,6 +44,17 @@ class Watched {
   TestSession session;
 };
 
+/// rpc of acme missed its SLO of 1 ms.
+void check_missed(const anic_record& record, std::uint64_t samples, std::uint64_t over) {
+  CHECK(record.kind == ANIC_RECORD_MISSED);
+  CHECK(record.invariant == ANIC_INVARIANT_L3);
+  CHECK(record.tenant == kAcme);
+  CHECK(record.cls == ANIC_CLASS_RPC);
+  CHECK(record.observed == samples);
+  CHECK(record.approved == over);
+  CHECK(record.requested == kMs);
+}
+
 }  // namespace
 
 TEST_CASE("guardian: L1: a session that is not heard of is fail-safe for its tenants alone") {
@@ -134,19 +145,20 @@ TEST_CASE("guardian: L3: bulk is throttled first when an SLO is missed, down to 
   guarded.approves(watched.session, weight(kAcme, ANIC_CLASS_RPC, 150), watched.now);
   CHECK(watched.good(800 * kMbit).empty());
   const auto first = watched.bad(800 * kMbit);
-  REQUIRE(first.size() == 1);
-  CHECK(first[0].kind == ANIC_RECORD_PROTECT);
-  CHECK(first[0].invariant == ANIC_INVARIANT_L3);
-  CHECK(first[0].tenant == kAcme);
-  CHECK(first[0].requested == kRpcOfAcme);
-  CHECK(first[0].approved == 400 * kMbit);
+  REQUIRE(first.size() == 2);
+  check_missed(first[0], 100, 6);
+  CHECK(first[1].kind == ANIC_RECORD_PROTECT);
+  CHECK(first[1].invariant == ANIC_INVARIANT_L3);
+  CHECK(first[1].tenant == kAcme);
+  CHECK(first[1].requested == kRpcOfAcme);
+  CHECK(first[1].approved == 400 * kMbit);
   CHECK(guarded.ward(kAcme).bulk_bps == 400 * kMbit);
   CHECK(guarded.rate(kAcme, ANIC_CLASS_BULK) == 400 * kMbit);
   CHECK(guarded.tuned(kAcme, ANIC_CLASS_RPC).weight == 150);  // not yet
   CHECK(watched.good(800 * kMbit).empty());
-  CHECK(watched.bad(800 * kMbit)[0].approved == 200 * kMbit);
+  CHECK(watched.bad(800 * kMbit).at(1).approved == 200 * kMbit);
   CHECK(watched.good().empty());
-  CHECK(watched.bad(800 * kMbit)[0].approved == 100 * kMbit);
+  CHECK(watched.bad(800 * kMbit).at(1).approved == 100 * kMbit);
   for (int i = 0; i < 9; ++i) CHECK(watched.good().empty());
   const auto eased = watched.good();
   REQUIRE(eased.size() == 1);
@@ -159,6 +171,22 @@ TEST_CASE("guardian: L3: bulk is throttled first when an SLO is missed, down to 
   CHECK(guarded.tuned(kAcme, ANIC_CLASS_RPC).weight == 150);
 }
 
+TEST_CASE("guardian: L3: who is limited for another tenant's SLO is not told whose, but the operator is") {
+  Watched watched;
+  Guarded& guarded = watched.guarded;
+  CHECK(watched.good().empty());
+  guarded.count_turns(ANIC_LANE(kGlobex, ANIC_CLASS_BULK), 0, 0, 900 * kMbit);
+  const auto records = watched.bad(800 * kMbit);
+  REQUIRE(records.size() == 3);
+  check_missed(records[0], 100, 6);  // once, whoever is limited
+  CHECK(records[1].kind == ANIC_RECORD_PROTECT);
+  CHECK(records[1].tenant == kAcme);
+  CHECK(records[1].requested == kRpcOfAcme);
+  CHECK(records[2].kind == ANIC_RECORD_PROTECT);
+  CHECK(records[2].tenant == kGlobex);
+  CHECK(records[2].requested == 0);
+}
+
 TEST_CASE("guardian: L3: the change after which an SLO is missed is rolled back, and stays so for a while") {
   Watched watched(R"("heartbeat": "60s", "slo": {"protect": false}, "cool_down": "2s")");
   Guarded& guarded = watched.guarded;
@@ -167,10 +195,11 @@ TEST_CASE("guardian: L3: the change after which an SLO is missed is rolled back,
   const anic_proposal later = weight(kGlobex, ANIC_CLASS_BULK, 60);
   guarded.approves(watched.session, later, watched.now + 1);
   const auto records = watched.bad(800 * kMbit);
-  REQUIRE(records.size() == 1);
-  CHECK(records[0].kind == ANIC_RECORD_REVERT);
-  CHECK(records[0].invariant == ANIC_INVARIANT_L3);
-  CHECK(records[0].tenant == kGlobex);
+  REQUIRE(records.size() == 2);
+  check_missed(records[0], 100, 6);
+  CHECK(records[1].kind == ANIC_RECORD_REVERT);
+  CHECK(records[1].invariant == ANIC_INVARIANT_L3);
+  CHECK(records[1].tenant == kGlobex);
   CHECK(guarded.ward(kAcme).bulk_bps == 0);
   CHECK(guarded.ward(kGlobex).unstable == 1);
   CHECK(guarded.tuned(kAcme, ANIC_CLASS_RPC).weight == 150);  // older than the last good look
@@ -185,11 +214,12 @@ TEST_CASE("guardian: L3: the change after which an SLO is missed is rolled back,
 TEST_CASE("guardian: L3: protection alone is tried once; the second miss in a row rolls back too") {
   Watched watched;
   watched.guarded.approves(watched.session, weight(kAcme, ANIC_CLASS_RPC, 150), watched.now);
-  CHECK(watched.bad(800 * kMbit).size() == 1);
+  CHECK(watched.bad(800 * kMbit).size() == 2);
   const auto records = watched.bad(800 * kMbit);
-  REQUIRE(records.size() == 2);
-  CHECK(records[0].kind == ANIC_RECORD_PROTECT);
-  CHECK(records[1].kind == ANIC_RECORD_REVERT);
+  REQUIRE(records.size() == 3);
+  check_missed(records[0], 100, 6);  // once, although two things are done for it
+  CHECK(records[1].kind == ANIC_RECORD_PROTECT);
+  CHECK(records[2].kind == ANIC_RECORD_REVERT);
   CHECK(watched.guarded.tuned(kAcme, ANIC_CLASS_RPC).weight == 100);
 }
 
@@ -197,25 +227,29 @@ TEST_CASE("guardian: L3: too few answers say nothing") {
   Watched watched(R"("heartbeat": "60s", "slo": {"protect": false})");
   watched.guarded.approves(watched.session, weight(kAcme, ANIC_CLASS_RPC, 150), watched.now);
   for (int i = 0; i < 20; ++i) CHECK(watched.look(1, 1).empty());
-  CHECK(watched.look(20, 20).size() == 1);
+  const auto records = watched.look(20, 20);
+  REQUIRE(records.size() == 2);
+  check_missed(records[0], 21, 21);  // with one that said nothing yet
+  CHECK(records[1].kind == ANIC_RECORD_REVERT);
 }
 
 TEST_CASE("guardian: L3: changes that hurt again and again are fail-safe of their tenant") {
   Watched watched(R"("heartbeat": "60s", "slo": {"protect": false}, "instability": {"count": 2})");
   Guarded& guarded = watched.guarded;
   guarded.approves(watched.session, weight(kAcme, ANIC_CLASS_RPC, 150), watched.now);
-  CHECK(watched.bad().size() == 1);
+  CHECK(watched.bad().size() == 2);
   guarded.approves(watched.session, weight(kAcme, ANIC_CLASS_DEFAULT, 150), watched.now);
   guarded.approves(watched.session, weight(kAcme, ANIC_CLASS_BULK, 60), watched.now + 1);
   const auto records = watched.bad();
-  REQUIRE(records.size() == 3);
-  CHECK(records[0].kind == ANIC_RECORD_REVERT);
-  CHECK(records[0].invariant == ANIC_INVARIANT_L3);
-  CHECK(records[0].cls == ANIC_CLASS_BULK);
-  CHECK(records[1].kind == ANIC_RECORD_FAILSAFE);
+  REQUIRE(records.size() == 4);
+  check_missed(records[0], 100, 6);
+  CHECK(records[1].kind == ANIC_RECORD_REVERT);
   CHECK(records[1].invariant == ANIC_INVARIANT_L3);
-  CHECK(records[2].kind == ANIC_RECORD_REVERT);
-  CHECK(records[2].invariant == ANIC_INVARIANT_L4);
+  CHECK(records[1].cls == ANIC_CLASS_BULK);
+  CHECK(records[2].kind == ANIC_RECORD_FAILSAFE);
+  CHECK(records[2].invariant == ANIC_INVARIANT_L3);
+  CHECK(records[3].kind == ANIC_RECORD_REVERT);
+  CHECK(records[3].invariant == ANIC_INVARIANT_L4);
   CHECK(guarded.mode(kAcme) == (ANIC_FAILSAFE_SLO | ANIC_MODE_ALARM));
   CHECK(guarded.mode(kGlobex) == 0);
   CHECK(watched.session.drain(watched.now) == 0);  // the session goes on, and hears that

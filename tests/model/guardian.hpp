@@ -145,9 +145,10 @@ class Guardian final {
   [[nodiscard]] std::uint64_t most_bulk(std::uint32_t tenant) const;
   [[nodiscard]] const anic_lane& lane_in_force(std::uint32_t tenant, std::uint32_t cls) const;
   void limit_bulk(std::uint32_t tenant, std::uint64_t bps, std::uint32_t missed_lane);
-  bool lower_bulk(std::uint32_t tenant, std::uint64_t wanted_bps, std::uint32_t missed_lane);
+  void say_missed(Round& round);
+  bool lower_bulk(std::uint32_t tenant, std::uint64_t wanted_bps, Round& round);
   void ease_bulk(std::uint32_t tenant);
-  void roll_back(std::uint64_t since_ns);
+  void roll_back(Round& round);
 
   GuardianState state_;
   policy::Tables tables_;

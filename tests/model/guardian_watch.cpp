@@ -20,7 +20,8 @@ bool is_over(std::uint64_t until_ns, std::uint64_t now_ns) {
 
 /// One look at all SLOs.
 struct Guardian::Round {
-  std::uint32_t missed_lane = 0;  ///< the first
+  anic_record first{};  ///< of the first that missed it
+  bool is_said = false;
   std::uint32_t missed = 0;
   bool again = false;          ///< one of them had missed it the last time too
   std::uint64_t since_ns = 0;  ///< all of them were well
@@ -99,7 +100,13 @@ void Guardian::watch_lane(std::uint32_t tenant, std::uint32_t cls, Round& round)
     return;
   }
   if (round.missed++ == 0) {
-    round.missed_lane = id;
+    round.first = new_record(ANIC_RECORD_MISSED);
+    round.first.tenant = static_cast<__u8>(tenant);
+    round.first.cls = static_cast<__u8>(cls);
+    round.first.invariant = ANIC_INVARIANT_L3;
+    round.first.observed = samples;
+    round.first.approved = over;
+    round.first.requested = lane_in_force(tenant, cls).slo_ns;
     round.since_ns = watch.good_ns;
   }
   round.since_ns = std::min<std::uint64_t>(round.since_ns, watch.good_ns);
@@ -115,7 +122,13 @@ std::uint64_t Guardian::most_bulk(std::uint32_t tenant) const {
   return own != 0 ? own : stated_ceiling(tenant);
 }
 
-/// 0: no limit.
+/// Before the first of what is done for it.
+void Guardian::say_missed(Round& round) {
+  if (!round.is_said) ring_.keep(round.first);
+  round.is_said = true;
+}
+
+/// 0: no limit. `missed_lane`: of this tenant, or 0.
 void Guardian::limit_bulk(std::uint32_t tenant, std::uint64_t bps, std::uint32_t missed_lane) {
   anic_ward& ward = state_.wards.at(tenant);
   anic_record record = new_record(ANIC_RECORD_PROTECT);
@@ -131,13 +144,14 @@ void Guardian::limit_bulk(std::uint32_t tenant, std::uint64_t bps, std::uint32_t
 
 /// Half of what bulk may have, or of what it asks for if that is less. Without a rate of the link nothing is
 /// limited.
-bool Guardian::lower_bulk(std::uint32_t tenant, std::uint64_t wanted_bps, std::uint32_t missed_lane) {
+bool Guardian::lower_bulk(std::uint32_t tenant, std::uint64_t wanted_bps, Round& round) {
   if (wanted_bps == 0 || link_rate() == 0) return false;
   const std::uint64_t limit = state_.wards.at(tenant).bulk_bps;
   const std::uint64_t most = limit != 0 ? limit : most_bulk(tenant);
   const std::uint64_t next = std::max(std::min(most, wanted_bps) / 2, least_bulk(tenant));
   if (limit != 0 && next >= limit) return false;
-  limit_bulk(tenant, next, missed_lane);
+  say_missed(round);
+  limit_bulk(tenant, next, tenant == round.first.tenant ? ANIC_LANE(tenant, round.first.cls) : 0);
   return true;
 }
 
@@ -150,13 +164,14 @@ void Guardian::ease_bulk(std::uint32_t tenant) {
 }
 
 /// The latest change since all was well.
-void Guardian::roll_back(std::uint64_t since_ns) {
+void Guardian::roll_back(Round& round) {
   anic_action* latest = nullptr;
   for (anic_action& row : state_.actions) {
-    if (row.in_force != 0 && row.changed_ns > (latest != nullptr ? latest->changed_ns : since_ns))
+    if (row.in_force != 0 && row.changed_ns > (latest != nullptr ? latest->changed_ns : round.since_ns))
       latest = &row;
   }
   if (latest == nullptr) return;
+  say_missed(round);
   const auto tenant = static_cast<std::uint32_t>((latest - state_.actions.data()) / ANIC_ACTIONS_MAX);
   give_back(tenant, *latest, ANIC_INVARIANT_L3);
   latest->blocked_ns = now_ns_ + envelope().cool_down_ns;
@@ -176,8 +191,8 @@ void Guardian::watch_slos(const Wanted& wanted) {
   state_.guard.missed_ns = now_ns_;
   bool lowered = false;
   for (std::uint32_t tenant = 0; tenant < ANIC_TENANTS_MAX && envelope().protects != 0; ++tenant)
-    lowered = lower_bulk(tenant, wanted.at(tenant), round.missed_lane) || lowered;
-  if (!lowered || round.again) roll_back(round.since_ns);
+    lowered = lower_bulk(tenant, wanted.at(tenant), round) || lowered;
+  if (!lowered || round.again) roll_back(round);
 }
 
 }  // namespace agentnic::model
