@@ -181,6 +181,52 @@ int anic_failsafe(struct anic_order *args)
 	return code;
 }
 
+/* --- notes --- */
+
+static __always_inline int anic_note_locked(struct anic_scratch *scratch, const struct anic_order *order,
+					    __u32 kind, __u32 tenant)
+{
+	const struct anic_chain *chain = anic_chain_of();
+	struct anic_record *record;
+
+	if (!chain || (tenant && !anic_in_tenancy(chain, tenant)))
+		return -ENOENT;
+	if (!anic_may_record(chain, 1))
+		return -ENOSPC;
+	record = anic_new_record(scratch, kind);
+	record->tenant = tenant;
+	record->observed = order->wall_ns;
+	record->requested = order->session;
+	__builtin_memcpy(record->reason, order->reason, sizeof(record->reason));
+	anic_date(chain, record);
+	return anic_chain_add(record);
+}
+
+/*
+ * Somebody read records, or exported a tenant's: the record of it and nothing else, with the kernel's time.
+ * Who holds this program need have no privileges: it gives way to all others, as a drain does.
+ */
+SEC("raw_tp")
+int anic_note(struct anic_order *args)
+{
+	struct anic_order order = *args;
+	__u32 kind = order.what, tenant = order.what >> 32;
+	struct anic_scratch *scratch;
+	int code;
+
+	barrier_var(kind); /* as in anic_open_locked() */
+	barrier_var(tenant);
+	if ((kind != ANIC_RECORD_READ && kind != ANIC_RECORD_EXPORT) || tenant >= ANIC_TENANTS_MAX ||
+	    (kind == ANIC_RECORD_EXPORT && !tenant))
+		return -EINVAL;
+	scratch = anic_lock_after(0);
+	if (!scratch)
+		return -EBUSY;
+	code = anic_note_locked(scratch, &order, kind, tenant);
+	anic_unlock();
+	return code;
+}
+
 /* --- the end --- */
 
 static int anic_end_each(__u32 slot, void *nothing)

@@ -104,6 +104,7 @@ class Pair {
     if (which < 91) return refuse_commits();
     if (which < 92) return find_lock_held();
     if (which < 94) return drain_dead();
+    if (which < 96) return note_read();
     if (number % 1000 < 600) take(random_.below(200));
   }
 
@@ -364,6 +365,21 @@ class Pair {
     REQUIRE(agentnic::order(instance_, "failsafe", order) == model_.failsafe(order));
   }
 
+  /// Mostly of a tenant that there is.
+  void note_read() {
+    anic_order order = order_at(now_ns_);
+    const std::uint64_t kind =
+        random_.one_in(8) ? random_.below(ANIC_RECORD__MAX + 1) : ANIC_RECORD_READ + random_.below(2);
+    const std::uint64_t tenant = random_.one_in(4) ? random_.below(70) : random_.tenant(model_);
+    order.what = tenant << 32U | kind;
+    order.session = random_.below(70'000);
+    order.wall_ns = random_.below(1'000'000);
+    std::ranges::copy(std::string_view("to see it"), order.reason);
+    const int code = agentnic::order(instance_, "note", order);
+    note("note {:#x}: {}", order.what, code);
+    REQUIRE(code == model_.note(order));
+  }
+
   /// Nobody waits for the lock, and nothing is changed.
   void find_lock_held() {
     const TestSession& session = *any_agent().session;
@@ -372,6 +388,9 @@ class Pair {
     CHECK(session.drain(now_ns_) == (is_over(session) ? -ESTALE : -EBUSY));
     for (const char* program : {"open", "close", "failsafe", "commit", "end"})
       CHECK(agentnic::order(instance_, program, order_at(now_ns_)) == -EBUSY);
+    anic_order note = order_at(now_ns_);
+    note.what = ANIC_RECORD_READ;
+    CHECK(agentnic::order(instance_, "note", note) == -EBUSY);
     REQUIRE(session.lock(now_ns_, false) == 0);
     // Drains leave it to those who wanted it, until one of them has had it.
     CHECK(session.drain(now_ns_) == (is_over(session) ? -ESTALE : -EBUSY));
@@ -415,6 +434,10 @@ class Pair {
   }
 
   void compare_record(anic_record expected, anic_record found) {
+    if (has_kernel_time(found)) {
+      CHECK((found.time_ns >= started_monotonic_ns_ && found.time_ns <= monotonic_ns()));
+      expected.time_ns = found.time_ns;
+    }
     if (has_wall_clock(found)) {
       CHECK((found.requested >= started_ns_ && found.requested <= wall_ns()));
       expected.requested = found.requested;
@@ -433,7 +456,13 @@ class Pair {
 
   /// The model knows no wall clock.
   static bool has_wall_clock(const anic_record& record) {
-    return record.kind == ANIC_RECORD_ATTACH || record.kind == ANIC_RECORD_COMMIT;
+    return record.kind == ANIC_RECORD_ATTACH || record.kind == ANIC_RECORD_COMMIT ||
+           record.kind == ANIC_RECORD_DETACH;
+  }
+
+  /// Whoever has this program does not say what time it is.
+  static bool has_kernel_time(const anic_record& record) {
+    return record.kind == ANIC_RECORD_READ || record.kind == ANIC_RECORD_EXPORT;
   }
 
   // --- what stands in maps ---
@@ -538,6 +567,7 @@ class Pair {
   audit::Chain chain_;
   std::vector<Agent> agents_;
   std::uint64_t started_ns_;
+  std::uint64_t started_monotonic_ns_ = monotonic_ns();
   std::uint64_t now_ns_ = kStart;
   std::size_t steps_ = 0;
   std::deque<std::string> log_;

@@ -311,6 +311,28 @@ int Guardian::failsafe(const anic_order& order) {
   }
 }
 
+// --- notes ---
+
+/// A record of READ or EXPORT, of what is requested: not out of the reserve.
+int Guardian::note(const anic_order& order) {
+  begin(order.now_ns);
+  const auto kind = static_cast<std::uint32_t>(order.what);
+  const auto tenant = static_cast<std::uint32_t>(order.what >> 32U);
+  const bool of_somebody = tenant > 0 && tenant < ANIC_TENANTS_MAX;
+  if (!(kind == ANIC_RECORD_READ && tenant == 0) &&
+      !((kind == ANIC_RECORD_READ || kind == ANIC_RECORD_EXPORT) && of_somebody))
+    return -EINVAL;
+  if (of_somebody && !ring_.in_tenancy(tenant)) return -ENOENT;
+  if (!ring_.may_add(1)) return -ENOSPC;
+  anic_record record = new_record(static_cast<anic_record_kind>(kind));
+  record.tenant = static_cast<__u8>(tenant);
+  record.observed = order.wall_ns;
+  record.requested = order.session;
+  std::ranges::copy(order.reason, record.reason);
+  ring_.add(record);
+  return 0;
+}
+
 // --- sessions ---
 
 int Guardian::open(const anic_order& order) {

@@ -47,6 +47,7 @@ class Guardian final {
   int open(const anic_order& order);
   int close(const anic_order& order);
   int failsafe(const anic_order& order);
+  int note(const anic_order& order);
   void end(std::uint64_t now_ns);
   void tick(std::uint64_t now_ns, const Wanted& wanted);
 

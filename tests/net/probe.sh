@@ -41,7 +41,7 @@ test_case "probe: each program's cost to the verifier is told, with the limit of
 verifier_cost() {
     probe_json
     equal "$(jq -r '[.programs[].name] | sort | join(" ")' <<<"$out")" \
-        "anic_arrive anic_close anic_commit anic_drain anic_end anic_failsafe anic_open anic_prepare anic_start anic_tc_in anic_tc_out anic_xdp" "programs"
+        "anic_arrive anic_close anic_commit anic_drain anic_end anic_failsafe anic_note anic_open anic_prepare anic_start anic_tc_in anic_tc_out anic_xdp" "programs"
     jq -e '.programs | all(.loads and .error == null and .instructions > 0 and .instructions <= 0.7 * .instruction_limit and .states_total >= 0 and .states_peak >= 0)' <<<"$out" >/dev/null
 }
 

@@ -39,6 +39,7 @@ inline constexpr const char* kArrivePin = "arrive";
 inline constexpr const char* kOpenPin = "open";
 inline constexpr const char* kClosePin = "close";
 inline constexpr const char* kFailsafePin = "failsafe";
+inline constexpr const char* kNotePin = "note";
 inline constexpr const char* kEndPin = "end";
 
 Result<UniqueFd> open_pin(const PinDir& dir, const char* name);

@@ -122,6 +122,28 @@ Result<bool> order_failsafe(const PinDir& dir, anic_order_kind kind, std::uint32
   return true;
 }
 
+Result<UniqueFd> open_note_program(const PinDir& dir) { return open_pin(dir, kNotePin); }
+
+Status note_read(int note_fd, anic_record_kind kind, std::uint32_t tenant, std::uint32_t uid,
+                 const std::string& reason) {
+  const std::string what = fmt::format("record that user {} read records", uid);
+  ANIC_TRY(check_reason(reason));
+  anic_order order = make_order(reason);
+  order.what = two_words(kind, tenant);
+  order.session = uid;
+  const int code = ANIC_TRY(run_order(note_fd, order, what));
+  switch (-code) {
+    case 0:
+      return {};
+    case ENOENT:
+      return fail(Exit::Failed, fmt::format("{}: id {} is no tenant's now", what, tenant));
+    case ENOSPC:
+      return fail(Exit::Failed, what + ": the audit's ring is full, or at its end");
+    default:
+      return fail_errno(code, what);
+  }
+}
+
 Status end_audit(const PinDir& dir) {
   const std::string what = "end the audit of " + dir.ifname;
   const UniqueFd program = ANIC_TRY(open_pin(dir, kEndPin));

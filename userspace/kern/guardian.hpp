@@ -34,6 +34,14 @@ Result<UniqueFd> open_close_program(const PinDir& dir);
 Result<bool> order_failsafe(const PinDir& dir, anic_order_kind kind, std::uint32_t tenant,
                             const std::string& reason);
 
+/// Records that a user read records through agentnic (ANIC_RECORD_READ), or exported a tenant's
+/// (ANIC_RECORD_EXPORT). `tenant`: whose they were limited to, 0: all. `note_fd`: the pinned program, which
+/// can be handed to who has no privileges. Failed, when the tenant has no records, or the ring no room for
+/// this one.
+Status note_read(int note_fd, anic_record_kind kind, std::uint32_t tenant, std::uint32_t uid,
+                 const std::string& reason);
+Result<UniqueFd> open_note_program(const PinDir& dir);
+
 /// Writes the last record of the audit. For detach, which goes on whatever this answers: an older instance,
 /// or one that is half made, has no such program.
 Status end_audit(const PinDir& dir);

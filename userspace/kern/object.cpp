@@ -131,6 +131,7 @@ std::vector<std::pair<const char*, int>> Object::pinned_programs() const {
           {kOpenPin, bpf_program__fd(progs.anic_open)},
           {kClosePin, bpf_program__fd(progs.anic_close)},
           {kFailsafePin, bpf_program__fd(progs.anic_failsafe)},
+          {kNotePin, bpf_program__fd(progs.anic_note)},
           {kEndPin, bpf_program__fd(progs.anic_end)}};
 }
 
