@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "guarded.hpp"
+#include "policy/parse.hpp"
 
 using namespace agentnic;
 
@@ -279,4 +280,22 @@ TEST_CASE("guardian: A3: what waits for room comes before the last record") {
   CHECK(records.back().kind == ANIC_RECORD_DETACH);
   CHECK(records.back().tenant == 0);
   CHECK(of_kind(records, ANIC_RECORD_FAILSAFE).size() == waiting);
+}
+
+TEST_CASE("guardian: the chain begins with the key that it is given, and says its number") {
+  const kern::ChainKey key{.number = 7, .key = {0x0706050403020100, 0x0f0e0d0c0b0a0908}};
+  Instance instance(key);
+  Records records(instance);
+  const auto parsed = policy::parse(guarded_policy(kRoomy), "the test's policy");
+  REQUIRE(parsed);
+  instance.install(*parsed);
+  const auto taken = records.take();
+  REQUIRE_FALSE(taken.empty());
+  CHECK(taken[0].kind == ANIC_RECORD_ATTACH);
+  CHECK(taken[0].observed == 7);
+  audit::Chain chain{.key = {.low = key.key[0], .high = key.key[1]}, .seq = 0, .mac = {}};
+  CHECK_FALSE(audit::first_bad(chain, taken));
+  Guarded drawn;
+  CHECK(drawn.take().at(0).observed == 0);
+  CHECK_FALSE(kern::Object::load(kern::possible_cpus(), kern::ChainKey{.number = 0, .key = key.key}));
 }

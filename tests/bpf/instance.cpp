@@ -82,7 +82,9 @@ std::int32_t passed(model::Hook hook) { return hook == model::Hook::Xdp ? XDP_PA
 
 std::int32_t dropped(model::Hook hook) { return hook == model::Hook::Xdp ? XDP_DROP : TC_ACT_SHOT; }
 
-Instance::Instance() : object_(value_of(kern::Object::load())), maps_(value_of(object_.maps())) {}
+Instance::Instance(const std::optional<kern::ChainKey>& chain_key)
+    : object_(value_of(kern::Object::load(kern::possible_cpus(), chain_key))),
+      maps_(value_of(object_.maps())) {}
 
 policy::Ids Instance::install(const policy::Policy& policy, const std::function<void(policy::Tables&)>& edit,
                               std::uint64_t now_ns) {

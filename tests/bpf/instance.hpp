@@ -41,7 +41,7 @@ std::int32_t dropped(model::Hook hook);
 /// The instance object, and the test programs over its maps.
 class Instance final {
  public:
-  Instance();
+  explicit Instance(const std::optional<kern::ChainKey>& chain_key = std::nullopt);
 
   /// Puts a policy in force, with ids that follow from those in force; `edit` may change its tables before.
   /// Its ids.

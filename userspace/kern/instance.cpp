@@ -374,7 +374,7 @@ Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interfac
   const ModePlan plan = plan_modes(options.mode, policy);
   policy::Tables tables = ANIC_TRY(tables_of(policy, {}));
   ANIC_TRY(choose_egress(netns, interface.ifindex, tables));
-  const Object object = ANIC_TRY(Object::load());
+  const Object object = ANIC_TRY(Object::load(possible_cpus(), options.chain_key));
   const Maps maps = ANIC_TRY(object.maps());
   ANIC_TRY(install(
       maps,

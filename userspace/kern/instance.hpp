@@ -19,6 +19,7 @@
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "kern/bpffs.hpp"
+#include "kern/chain_key.hpp"
 #include "kern/generation.hpp"
 #include "kern/hook.hpp"
 #include "kern/netns.hpp"
@@ -32,6 +33,8 @@ inline constexpr const char* kRequireWords[] = {"native", "skb", "tc", "dispatch
 struct AttachOptions {
   ModeRequest mode = ModeRequest::Auto;
   std::vector<std::string> require;
+  /// Else one is drawn at random. An instance that is there already keeps its own.
+  std::optional<ChainKey> chain_key;
   /// Called, before anything is changed, with what the user should know of what will be.
   std::function<void(const std::string&)> warn = [](const std::string&) {};
 };

@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include <instance.skel.h>
+#include <algorithm>
 #include <cerrno>
 #include <string_view>
 
@@ -42,17 +43,29 @@ Status draw(T& value) {
   return {};
 }
 
+/// The chain before its first record.
+Result<anic_chain> begin_chain(const std::optional<ChainKey>& chain_key) {
+  anic_chain chain{};
+  if (!chain_key) {
+    ANIC_TRY(draw(chain.key));
+  } else if (chain_key->number == 0) {
+    return fail(Exit::BadInput, "begin the audit's chain: number 0 is that of a key drawn at random");
+  } else {
+    chain.number = chain_key->number;
+    std::ranges::copy(chain_key->key, chain.key);
+  }
+  return chain;
+}
+
 /// Draws the keys of the flow cache's hash and of the audit's chain; then userspace can write neither them
 /// nor lanes nor what is the guardian's any more.
-Status seal(const Maps& maps) {
+Status seal(const Maps& maps, const std::optional<ChainKey>& chain_key) {
   anic_state state{};
   ANIC_TRY(draw(state));
   state.word = 0;
   state.hash_factor |= 1;
   ANIC_TRY(maps.write("anic_state", 0, state));
-  anic_chain chain{};
-  ANIC_TRY(draw(chain.key));
-  ANIC_TRY(maps.write("anic_chain", 0, chain));
+  ANIC_TRY(maps.write("anic_chain", 0, ANIC_TRY(begin_chain(chain_key))));
   for (const char* name : {"anic_state", "anic_lanes", "anic_buckets", "anic_claims", "anic_levels",
                            "anic_sharing", "anic_steering", "anic_turns", "anic_modes", "anic_guarding",
                            "anic_guard", "anic_wards", "anic_actions", "anic_sessions", "anic_dumps",
@@ -86,14 +99,14 @@ std::string misfit(const bpf_map* wanted, int there_fd) {
 
 void Object::Destroy::operator()(instance_bpf* skeleton) const noexcept { instance_bpf::destroy(skeleton); }
 
-Result<Object> Object::load(unsigned cpus) {
+Result<Object> Object::load(unsigned cpus, const std::optional<ChainKey>& chain_key) {
   Object object;
   object.skeleton_.reset(instance_bpf::open());
   if (!object.skeleton_) return fail_errno(errno, "open the BPF object");
   size_for_cpus(object.skeleton_.get(), cpus);
   ANIC_TRY(load_skeleton(object.skeleton_.get()));
   const Maps maps = ANIC_TRY(object.maps());
-  ANIC_TRY(seal(maps));
+  ANIC_TRY(seal(maps, chain_key));
   return object;
 }
 

@@ -4,11 +4,13 @@
 /// The instance object: the programs and maps of one interface, loaded into the kernel.
 
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/result.hpp"
 #include "kern/bpffs.hpp"
+#include "kern/chain_key.hpp"
 #include "kern/generation.hpp"
 #include "kern/maps.hpp"
 
@@ -21,9 +23,10 @@ namespace agentnic::kern {
 /// Descriptors are borrowed.
 class Object final {
  public:
-  /// With maps of its own, empty, and the keys of its flow cache drawn. `cpus`: for so many possible CPUs
-  /// instead of this machine's, to find out what they cost.
-  static Result<Object> load(unsigned cpus = possible_cpus());
+  /// With maps of its own, empty, and the keys of its flow cache drawn, and of the audit's chain unless there
+  /// is one. `cpus`: for so many possible CPUs instead of this machine's, to find out what they cost.
+  static Result<Object> load(unsigned cpus = possible_cpus(),
+                             const std::optional<ChainKey>& chain_key = std::nullopt);
 
   /// The programs alone, over maps that exist. Unsupported, with the map's name, where a map has another
   /// shape.
