@@ -337,6 +337,31 @@ takes() {
     equal "$(jq -s -c 'map(.record.seq) == [range(9; 17)]' "$WORK/follow")" true "numbers that were followed"
 }
 
+test_case "guardian: detach says how many records nobody took, unless a recorder has the ring" untaken
+untaken() {
+    begin "$CALM"
+    try detach
+    equal "$status" 0 "exit status"
+    equal "$err" "7 records of the audit were taken by nobody and are gone with it; hint: agentnic-audit record" "what it said"
+    attach >/dev/null
+    tail_of --take >/dev/null
+    try detach --json
+    equal "$err" "3 records of the audit were taken by nobody and are gone with it; hint: agentnic-audit record" "what it said of the end alone"
+    equal "$(jq -c '.detached | map([.interface, .untaken_records])' <<<"$out")" '[["lab0",3]]' "what it said in JSON"
+    attach >/dev/null
+    (exec 9<"$(pin_dir)" && flock --exclusive 9 && exec sleep 60) &
+    local recorder=$!
+    until_true 5 held_by_recorder
+    try detach --json
+    kill $recorder
+    equal "$err" "" "what it said beside a recorder"
+    equal "$(jq .detached[0].untaken_records <<<"$out")" 0 "records that are lost beside a recorder"
+    try detach
+    equal "$err" "" "what it said where nothing is"
+}
+pin_dir() { dirname "$(pins | grep '/anic_audit$')"; }
+held_by_recorder() { ! flock --shared --nonblock "$(pin_dir)" true; }
+
 test_case "guardian: without root each command says what it lacks, and nobody sees the pins" without_root
 without_root() {
     begin "$CALM"

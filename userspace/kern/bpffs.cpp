@@ -131,6 +131,11 @@ Status make_pin_dir(const PinDir& dir) {
   return make_dir(dir.path());
 }
 
+bool has_recorder(const PinDir& dir) {
+  const UniqueFd fd(::open(dir.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return fd && ::flock(fd.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
 Status remove_pin_dir(const PinDir& dir) {
   std::error_code code;
   fs::remove_all(dir.path(), code);

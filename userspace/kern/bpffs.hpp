@@ -60,6 +60,10 @@ Status clean_pins();
 /// Makes the directory of one instance, mode 0700.
 Status make_pin_dir(const PinDir& dir);
 
+/// Whether a process holds a lock (flock, LOCK_EX) on the directory of an instance: a recorder of its audit,
+/// which has the ring for as long as it lives.
+bool has_recorder(const PinDir& dir);
+
 /// Unpins everything in the directory and removes it. Removing what is not there succeeds.
 Status remove_pin_dir(const PinDir& dir);
 

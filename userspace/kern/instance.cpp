@@ -16,6 +16,7 @@
 
 #include "abi/share.h"
 #include "base/clock.hpp"
+#include "kern/audit_ring.hpp"
 #include "kern/clsact.hpp"
 #include "kern/guardian.hpp"
 #include "kern/maps.hpp"
@@ -207,18 +208,27 @@ Status detach_link(const PinDir& dir, const char* pin) {
   return {};
 }
 
+std::uint64_t count_untaken(const PinDir& dir) {
+  if (has_recorder(dir)) return 0;
+  const auto maps = Maps::pinned(dir);
+  if (!maps) return 0;
+  const auto ring = AuditRing::open(*maps, false);
+  return ring ? ring->unread_bytes() / ANIC_AUDIT_TAKES : 0;
+}
+
 /// detach_instance() for who holds the lock.
-Result<bool> detach_locked(const PinDir& dir) {
+Result<DetachReport> detach_locked(const PinDir& dir) {
   std::error_code ignored;
-  if (!std::filesystem::exists(dir.path(), ignored)) return false;
+  if (!std::filesystem::exists(dir.path(), ignored)) return DetachReport{};
   ANIC_TRY(refuse_unreachable(dir));
   ANIC_TRY(detach_link(dir, kLinkPin));
   ANIC_TRY(detach_link(dir, kEgressPin));
   ANIC_TRY(undo_unlinked(dir));
   // Once nothing is attached any more. What is half made, or of another version, has none.
   static_cast<void>(end_audit(dir).has_value());
+  const DetachReport report{.was_there = true, .untaken_records = count_untaken(dir)};
   ANIC_TRY(remove_pin_dir(dir));
-  return true;
+  return report;
 }
 
 anic_meta make_meta(const NetNs& netns, const Interface& interface) {
@@ -460,14 +470,14 @@ Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& if
   return forecast;
 }
 
-Result<bool> detach_instance(const PinDir& dir) {
+Result<DetachReport> detach_instance(const PinDir& dir) {
   ANIC_TRY(need_privileges("detach from " + dir.ifname));
   std::error_code ignored;
-  if (!std::filesystem::exists(kPinRoot, ignored)) return false;
+  if (!std::filesystem::exists(kPinRoot, ignored)) return DetachReport{};
   const UniqueFd lock = ANIC_TRY(lock_pins());
-  auto was_there = detach_locked(dir);
+  auto report = detach_locked(dir);
   prune_pins();
-  return was_there;
+  return report;
 }
 
 void look_at_limits(InstanceStatus& status) {

@@ -104,8 +104,15 @@ std::optional<InstanceStatus> find_instance(const NetNs& netns, const std::strin
 /// The attached instance of an interface, or why there is none that could be worked with.
 Result<InstanceStatus> need_attached(const NetNs& netns, const std::string& ifname, const std::string& verb);
 
-/// True when something was there. Works on what is broken, half-made, or of another version.
-Result<bool> detach_instance(const PinDir& dir);
+struct DetachReport {
+  bool was_there = false;  ///< else nothing was done
+  /// That were in the audit's ring when it ended, and went with it. 0 when a recorder has the ring, and of
+  /// what is half made.
+  std::uint64_t untaken_records = 0;
+};
+
+/// Works on what is broken, half-made, or of another version.
+Result<DetachReport> detach_instance(const PinDir& dir);
 
 /// The pinned XSKMAP, for whoever will own a queue. Open it before entering the namespace.
 Result<UniqueFd> open_xsks(const NetNs& netns, const std::string& ifname);

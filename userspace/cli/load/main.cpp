@@ -190,6 +190,20 @@ Result<int> upgrade(const Options& options) {
   return 0;
 }
 
+/// Says what went with the instance that was detached.
+void warn_of_untaken(const kern::DetachReport& report) {
+  if (report.untaken_records == 0) return;
+  std::cerr << fmt::format(
+      "{} records of the audit were taken by nobody and are gone with it; hint: agentnic-audit record\n",
+      report.untaken_records);
+}
+
+Json detached_json(const kern::PinDir& dir, const kern::DetachReport& report) {
+  return {{"interface", dir.ifname},
+          {"netns_inode", dir.netns_inode},
+          {"untaken_records", report.untaken_records}};
+}
+
 Result<int> detach_all(const Options& options) {
   ANIC_TRY(kern::need_privileges("detach from all interfaces"));
   Json gone = Json::array();
@@ -198,12 +212,15 @@ Result<int> detach_all(const Options& options) {
   if (!options.netns.empty()) only = ANIC_TRY(kern::NetNs::open(options.netns));
   for (const kern::PinDir& dir : kern::list_pin_dirs()) {
     if (only && dir.netns_inode != only->inode()) continue;
-    const auto was_there = kern::detach_instance(dir);
-    if (!was_there && !first_error) first_error = was_there.error();
-    if (!was_there || !*was_there) continue;
-    gone.push_back({{"interface", dir.ifname}, {"netns_inode", dir.netns_inode}});
-    if (!options.json)
-      std::cout << fmt::format("detached from {} (netns inode {})\n", dir.ifname, dir.netns_inode);
+    const auto report = kern::detach_instance(dir);
+    if (!report && !first_error) first_error = report.error();
+    if (!report || !report->was_there) continue;
+    gone.push_back(detached_json(dir, *report));
+    if (!options.json) {
+      std::cout << fmt::format("detached from {} (netns inode {})\n", dir.ifname, dir.netns_inode)
+                << std::flush;
+    }
+    warn_of_untaken(*report);
   }
   ANIC_TRY(kern::clean_pins());
   if (first_error) return fail(*first_error);
@@ -219,9 +236,9 @@ Result<int> detach(const Options& options) {
   const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
   ANIC_TRY(kern::need_privileges("detach from " + options.ifname));
   const auto instance = kern::find_instance(netns, options.ifname);
-  bool was_there = false;
+  kern::DetachReport report;
   if (instance) {
-    was_there = ANIC_TRY(kern::detach_instance(instance->dir));
+    report = ANIC_TRY(kern::detach_instance(instance->dir));
   } else {
     ANIC_TRY(
         netns.run([&] { return kern::find_interface(options.ifname); }));  // an unknown name is bad input
@@ -229,12 +246,14 @@ Result<int> detach(const Options& options) {
   }
   if (options.json) {
     Json gone = Json::array();
-    if (was_there) gone.push_back({{"interface", options.ifname}, {"netns_inode", netns.inode()}});
+    if (report.was_there) gone.push_back(detached_json({netns.inode(), options.ifname}, report));
     cli::print_json({{"schema", "agentnic.detach/1"}, {"detached", gone}});
   } else {
-    std::cout << fmt::format("{} {}{}\n", was_there ? "detached from" : "nothing attached to", options.ifname,
-                             netns.suffix());
+    std::cout << fmt::format("{} {}{}\n", report.was_there ? "detached from" : "nothing attached to",
+                             options.ifname, netns.suffix())
+              << std::flush;
   }
+  warn_of_untaken(report);
   return 0;
 }
 
