@@ -187,17 +187,18 @@ static __always_inline __u64 anic_wire_bytes(const struct anic_decision *d, cons
 static __always_inline void anic_charge(struct anic_decision *d, const struct __sk_buff *skb, enum anic_at at,
 					__u64 state_word)
 {
-	__u32 index = ANIC_DIRECTION(at) * ANIC_LANES_MAX + d->lane, generation = (__u32)state_word;
+	__u32 index = ANIC_DIRECTION(at) * ANIC_LANES_MAX + d->lane,
+	      policies = ANIC_STATE_POLICIES(state_word);
 	__u64 wire = anic_wire_bytes(d, skb, at), lease = d->count->lease;
 
 	if (at == ANIC_AT_TC_OUT && state_word >> 32 & ANIC_USES_FQ) {
 		d->departs_ns = anic_pace(index, wire);
 		d->drop = d->departs_ns == ANIC_REFUSED;
-	} else if (lease >> 32 == generation && (__u32)lease >= wire) {
+	} else if (lease >> 32 == policies && (__u32)lease >= wire) {
 		d->count->lease = lease - wire;
 		return;
 	} else {
-		lease = anic_lease(index, generation, lease, wire);
+		lease = anic_lease(index, policies, lease, wire);
 		d->drop = lease == ANIC_REFUSED;
 		if (!d->drop)
 			d->count->lease = lease;

@@ -332,7 +332,8 @@ static __always_inline int anic_commit_locked(struct anic_scratch *scratch, __u3
 	bpf_loop(ANIC_ACTION_ROWS, anic_forget_action, NULL, 0);
 	bpf_loop(ANIC_LANES_MAX, anic_copy_spread, NULL, 0);
 	bpf_loop(ANIC_TENANTS_MAX, anic_begin_ward, &switching, 0);
-	__sync_lock_test_and_set(&state->word, (__u64)uses << 32 | switching.next);
+	__sync_lock_test_and_set(&state->word,
+				 ANIC_STATE_WORD(switching.next, uses, ANIC_STATE_POLICIES(state->word) + 1));
 	scratch->generation = switching.next;
 	if (!chain->seq && !chain->waiting)
 		anic_record_wall(scratch, ANIC_RECORD_ATTACH, wall_ns, chain->number);

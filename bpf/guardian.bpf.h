@@ -268,7 +268,7 @@ static __always_inline void anic_void_flows(struct anic_guard *guard)
 	if (!state)
 		return;
 	word = state->word;
-	uses = (__u32)(word >> 32) & ~ANIC_USES_ESCALATIONS;
+	uses = (__u32)(word >> 32) & ~ANIC_USES_ESCALATIONS; /* and the policies, which stay */
 	generation = (__u32)word + ANIC_SLOTS;
 	if (!generation)
 		generation = ANIC_SLOTS; /* 0 would say that there is no policy */

@@ -71,21 +71,22 @@ static __always_inline __u64 anic_take_both(struct anic_bucket *lane, __u32 inde
 
 /*
  * What the lease of a CPU is after a packet of so many wire bytes, or ANIC_REFUSED. `index`: of the bucket.
+ * `policies`: of the packet; what was leased under another policy is void.
  */
-__weak __noinline __u64 anic_lease(__u32 index, __u32 generation, __u64 lease, __u64 wire)
+__weak __noinline __u64 anic_lease(__u32 index, __u32 policies, __u64 lease, __u64 wire)
 {
-	__u64 left = lease >> 32 == generation ? (__u32)lease : 0, bytes;
+	__u64 left = lease >> 32 == policies ? (__u32)lease : 0, bytes;
 	struct anic_bucket *bucket = bpf_map_lookup_elem(&anic_buckets, &index);
 
 	if (!bucket || !bucket->cost)
-		return ANIC_LEASE(generation, ANIC_LEASE_BYTES_FREE);
+		return ANIC_LEASE(policies, ANIC_LEASE_BYTES_FREE);
 	bytes = wire - anic_min(wire, left) + bucket->lease_bytes;
 	if (anic_take_both(bucket, index, bytes, ANIC_NOW(), ANIC_BURST_NS, 0) == ANIC_REFUSED) {
 		__sync_fetch_and_add(&bucket->asked, wire);
 		return ANIC_REFUSED;
 	}
 	__sync_fetch_and_add(&bucket->asked, bytes);
-	return ANIC_LEASE(generation, left + bytes - wire);
+	return ANIC_LEASE(policies, left + bytes - wire);
 }
 
 /* When a packet of so many wire bytes may leave, 0: at once, or ANIC_REFUSED. */

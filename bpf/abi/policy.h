@@ -139,13 +139,17 @@ ANIC_ASSERT(sizeof(struct anic_policy) == 160);
 #define ANIC_HASH_KEYS 14 /* a pair for each 64-bit word of a key */
 
 struct anic_state {
-	__u64 word;	   /* generation in bits 0 to 31, enum anic_uses in bits 32 to 63; 0: no policy. An
-			      escalation adds ANIC_SLOTS to the generation, which voids the flow cache */
+	__u64 word;	   /* generation in bits 0 to 31, enum anic_uses in bits 32 to 47, and in the rest how
+			      many policies came in force; 0: none. An escalation adds ANIC_SLOTS to the
+			      generation, which voids the flow cache, and is no other policy */
 	__u64 hash_factor; /* odd; like the keys random, of this instance: nobody can aim at an entry of the
 			      flow cache */
 	__u32 hash_keys[ANIC_HASH_KEYS];
 };
 ANIC_ASSERT(sizeof(struct anic_state) == 72);
+#define ANIC_STATE_POLICIES(word) ((__u32)((word) >> 48))
+#define ANIC_STATE_WORD(generation, uses, policies)                                                          \
+	((__u64)(policies) << 48 | (__u64)((uses) & 0xffff) << 32 | (__u32)(generation))
 
 /* The argument of the anic_prepare program. */
 struct anic_prepare {

@@ -54,9 +54,9 @@ struct anic_bucket {
 ANIC_ASSERT(sizeof(struct anic_bucket) == 64);
 #define ANIC_BUCKETS_MAX (ANIC_DIRECTION__MAX * ANIC_LANES_MAX)
 
-/* What a CPU has taken for a lane and not used, in its counters: generation in bits 32 to 63, bytes in the
- * rest. */
-#define ANIC_LEASE(generation, bytes) ((__u64)(generation) << 32 | (__u32)(bytes))
+/* What a CPU has taken for a lane and not used, in its counters: ANIC_STATE_POLICIES in bits 32 to 63, bytes
+ * in the rest. */
+#define ANIC_LEASE(policies, bytes) ((__u64)(policies) << 32 | (__u32)(bytes))
 
 /*
  * The value of anic_claims: what competes for a rate, a tenant for the link's or a lane for its tenant's.

@@ -3,6 +3,7 @@
 // What becomes of packets and rates when the guardian lets something be changed, or falls back.
 
 #include <linux/bpf.h>
+#include <sched.h>
 
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
@@ -74,6 +75,34 @@ TEST_CASE("guardian: an escalation ends with its time, with fail-safe and with t
   CHECK(escalated(kStart + 500 * kMs));
   CHECK(guarded.failsafe(ANIC_ORDER_ENTER, kAcme, kStart + 500 * kMs) == 0);
   CHECK(lane_of(guarded, kApiPort) == rpc);
+}
+
+TEST_CASE("guardian: I1: an escalation takes nothing of what a CPU has leased for others, a policy does") {
+  constexpr std::uint16_t kNobodys = 9999;
+  const std::uint32_t lane = ANIC_LANE(kAcme, ANIC_CLASS_DEFAULT);
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything(), kStart);
+  cpu_set_t one;  // a lease is a CPU's own
+  CPU_ZERO(&one);
+  CPU_SET(0, &one);
+  REQUIRE(::sched_setaffinity(0, sizeof(one), &one) == 0);
+  const auto paid = [&] {
+    REQUIRE(lane_of(guarded, kNobodys) == lane);
+    anic_bucket bucket{};
+    REQUIRE(
+        guarded.instance().maps().read("anic_buckets", ANIC_DIRECTION_IN * ANIC_LANES_MAX + lane, bucket));
+    return bucket.asked;
+  };
+  const std::uint64_t first = paid();
+  CHECK(first > 1000);  // for more than one packet
+  for (const std::uint8_t tenant : {kGlobex, kAcme}) {
+    for (const anic_class cls : {ANIC_CLASS_RETRIEVAL, ANIC_CLASS_BULK}) {
+      guarded.approves(session, escalate(tenant, kApi, cls), kStart);
+      CHECK(paid() == first);
+    }
+  }
+  guarded.install(guarded_policy(kRoomy, "", "another"), kStart);
+  CHECK(paid() > first);
 }
 
 TEST_CASE("guardian: a lane that is switched to the kernel's path keeps its xsk services there") {
