@@ -73,6 +73,19 @@ static __always_inline const struct anic_envelope *anic_envelope_of(const struct
 	return guarding ? &guarding->envelope : NULL;
 }
 
+/* --- time --- */
+
+/* What is done is done when the lock is taken, whatever time the caller says it is; tests have their own. */
+#ifndef ANIC_TIME_GIVEN
+#define ANIC_TIME_GIVEN(now_ns) 0ULL
+#endif
+
+/* Whether so long has passed; not, if `since_ns` is still to come. */
+static __always_inline int anic_has_passed(__u64 now_ns, __u64 since_ns, __u64 window_ns)
+{
+	return (__s64)(now_ns - since_ns) >= (__s64)window_ns;
+}
+
 /* --- the lock --- */
 
 /*
@@ -87,6 +100,7 @@ static __always_inline struct anic_scratch *anic_try_lock(__u64 now_ns)
 
 	if (!guard || !scratch || !state || __sync_val_compare_and_swap(&guard->lock, 0, 1))
 		return NULL;
+	now_ns = ANIC_TIME_GIVEN(now_ns);
 	if (!now_ns)
 		now_ns = bpf_ktime_get_ns();
 	guard->locked_ns = now_ns;
@@ -104,6 +118,7 @@ static __always_inline struct anic_scratch *anic_lock(__u64 now_ns)
 	struct anic_scratch *scratch = anic_try_lock(now_ns);
 	struct anic_guard *guard = anic_guard_of();
 
+	now_ns = ANIC_TIME_GIVEN(now_ns);
 	if (guard)
 		guard->wanted_ns = scratch ? 0 : now_ns ? now_ns : bpf_ktime_get_ns();
 	return scratch;
@@ -115,6 +130,7 @@ static __always_inline struct anic_scratch *anic_lock_after(__u64 now_ns)
 	const struct anic_guard *guard = anic_guard_of();
 	__u64 wanted_ns = guard ? ANIC_READ_ONCE(guard->wanted_ns) : 0;
 
+	now_ns = ANIC_TIME_GIVEN(now_ns);
 	if (wanted_ns && (__s64)((now_ns ? now_ns : bpf_ktime_get_ns()) - wanted_ns) < ANIC_LOCK_WANTED_NS)
 		return NULL;
 	return anic_try_lock(now_ns);
@@ -474,7 +490,7 @@ static __always_inline void anic_count_failure(__u32 tenant, const struct anic_e
 
 	if (!ward)
 		return;
-	if (!ward->failed || now_ns - ward->failed_ns >= envelope->instability_ns) {
+	if (!ward->failed || anic_has_passed(now_ns, ward->failed_ns, envelope->instability_ns)) {
 		ward->failed = 0;
 		ward->failed_ns = now_ns;
 	}
@@ -551,7 +567,7 @@ static __always_inline int anic_count_instability(__u32 tenant, const struct ani
 
 	if (!ward)
 		return 0;
-	if (!ward->unstable || now_ns - ward->unstable_ns >= envelope->instability_ns) {
+	if (!ward->unstable || anic_has_passed(now_ns, ward->unstable_ns, envelope->instability_ns)) {
 		ward->unstable = 0;
 		ward->unstable_ns = now_ns;
 	}

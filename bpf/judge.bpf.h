@@ -188,7 +188,7 @@ static int anic_find_row(__u32 i, void *context)
 	if (scratch->row)
 		return 0;
 	if (!action->target ||
-	    (!action->in_force && finding->now_ns - action->changed_ns >= finding->forget_ns &&
+	    (!action->in_force && anic_has_passed(finding->now_ns, action->changed_ns, finding->forget_ns) &&
 	     action->blocked_ns <= finding->now_ns))
 		scratch->row = row + 1;
 	return 0;
@@ -331,9 +331,9 @@ static __always_inline int anic_oscillates(struct anic_scratch *scratch, const s
 	scratch->flips = 0;
 	if (!direction || action->target != scratch->target || !action->direction ||
 	    action->direction == direction ||
-	    scratch->now_ns - action->changed_ns >= envelope->oscillation_ns)
+	    anic_has_passed(scratch->now_ns, action->changed_ns, envelope->oscillation_ns))
 		return 0;
-	if (scratch->now_ns - action->flips_ns >= envelope->oscillation_ns)
+	if (anic_has_passed(scratch->now_ns, action->flips_ns, envelope->oscillation_ns))
 		flips = 0;
 	if (flips >= envelope->flips)
 		return 1;

@@ -77,7 +77,7 @@ static int anic_tick_tenant(__u32 tenant, void *nothing)
 		bpf_loop(ANIC_ACTIONS_MAX, anic_tick_action, &tenant, 0);
 	anic_cool_down(scratch, &modes->words[tenant & (ANIC_MODES - 1)], tenant);
 	if (ward->failed >= envelope->instabilities &&
-	    scratch->now_ns - ward->failed_ns < envelope->instability_ns)
+	    !anic_has_passed(scratch->now_ns, ward->failed_ns, envelope->instability_ns))
 		scratch->unstable = tenant;
 	return 0;
 }
@@ -287,7 +287,8 @@ __weak __noinline int anic_watch_slos(void)
 			bpf_loop(ANIC_TENANTS_MAX, anic_lower_bulk, NULL, 0);
 		if (!scratch->lowered || scratch->again)
 			anic_roll_back();
-	} else if (scratch->now_ns - guard->missed_ns >= ANIC_WATCH_PATIENCE * envelope->slo_interval_ns) {
+	} else if (anic_has_passed(scratch->now_ns, guard->missed_ns,
+				   ANIC_WATCH_PATIENCE * envelope->slo_interval_ns)) {
 		bpf_loop(ANIC_TENANTS_MAX, anic_ease_bulk, NULL, 0);
 	}
 	return 0;
@@ -311,7 +312,7 @@ static __always_inline void anic_check_lock(struct anic_guard *guard, __u64 now_
 	guard->stuck_ns = now_ns;
 }
 
-/* 0, or -EBUSY: somebody holds the lock. */
+/* 0, or -EBUSY: somebody holds the lock. `now_ns`: of tests; 0: when the lock is taken. */
 __weak __noinline int anic_guard_tick(__u64 now_ns)
 {
 	struct anic_guard *guard = anic_guard_of();
@@ -323,9 +324,10 @@ __weak __noinline int anic_guard_tick(__u64 now_ns)
 	scratch = anic_lock(now_ns);
 	if (!scratch) {
 		guard->ticks_locked++;
-		anic_check_lock(guard, now_ns);
+		anic_check_lock(guard, now_ns ? now_ns : bpf_ktime_get_ns());
 		return -EBUSY;
 	}
+	now_ns = scratch->now_ns;
 	envelope = anic_envelope_of(scratch);
 	if (scratch->generation && envelope) {
 		anic_flush(anic_new_record(scratch, ANIC_RECORD_LOST));
@@ -333,7 +335,7 @@ __weak __noinline int anic_guard_tick(__u64 now_ns)
 		bpf_loop(ANIC_SESSIONS_MAX, anic_tick_session, NULL, 0);
 		bpf_loop(ANIC_TENANTS_MAX, anic_tick_tenant, NULL, 0);
 		anic_check_repeated(scratch);
-		if (now_ns - guard->slo_ns >= envelope->slo_interval_ns) {
+		if (anic_has_passed(now_ns, guard->slo_ns, envelope->slo_interval_ns)) {
 			guard->slo_ns = now_ns;
 			anic_watch_slos();
 			if (scratch->unstable)
@@ -347,7 +349,7 @@ __weak __noinline int anic_guard_tick(__u64 now_ns)
 	return 0;
 }
 
-/* All that a tick does. 0, or -EBUSY: the guardian's part is still to be done. */
+/* All that a tick does. 0, or -EBUSY: the guardian's part is still to be done. `now_ns`: of tests; 0: now. */
 static __always_inline int anic_tick_at(__u64 now_ns)
 {
 	const struct anic_state *state = anic_state_of();
@@ -356,6 +358,8 @@ static __always_inline int anic_tick_at(__u64 now_ns)
 	if (!state || !(__u32)state->word)
 		return 0;
 	code = anic_guard_tick(now_ns);
+	if (!now_ns)
+		now_ns = bpf_ktime_get_ns();
 	anic_share_out(ANIC_DIRECTION_IN, (__u32)state->word, now_ns);
 	anic_share_out(ANIC_DIRECTION_OUT, (__u32)state->word, now_ns);
 	anic_turn_tick((__u32)state->word, now_ns);

@@ -275,7 +275,7 @@ ANIC_ASSERT(sizeof(struct anic_guard) == 96);
  * raw tracepoint program takes.
  */
 struct anic_order {
-	__u64 now_ns; /* for tests; 0: now; of no account to anic_note */
+	__u64 now_ns; /* for tests, whose programs look at it */
 	__u64 wall_ns;
 	__u64 session;	     /* anic_close: id; anic_note: uid of the reader */
 	__u64 tenants;	     /* anic_open: of anic_grants */

@@ -210,7 +210,7 @@ class Pair {
     const std::uint64_t link = tables.lanes[0].ceiling_bps;
     tables.lanes[policy::lane_index(ANIC_PROFILE_POLICY, 1, ANIC_CLASS_NONE)].rate_bps = link + 1;
     note("commit of too much");
-    CHECK_FALSE(kern::install(instance_.maps(), instance_.object().commit(), tables, now_ns_));
+    CHECK_FALSE(kern::install(instance_.maps(), instance_.commit(), tables, now_ns_));
     CHECK(model_.commit(tables, now_ns_) == -ERANGE);
   }
 

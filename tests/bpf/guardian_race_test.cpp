@@ -14,18 +14,28 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <ctime>
 #include <map>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 #include "base/clock.hpp"
 #include "guarded.hpp"
+#include "kern/order.hpp"
+#include "policy/model.hpp"
 
 using namespace agentnic;
 
 namespace {
 
 constexpr std::uint64_t kRaceNs = 1'500 * kMs;
+
+/// Programs that are loaded when they are first wanted would be so while others go on.
+void load_orders(const Guarded& guarded) {
+  for (const char* program : {"anic_commit", "anic_failsafe", "anic_close", "anic_end"})
+    (void)guarded.instance().operator_fd(program);
+}
 
 /// Rates of change and so on that are no obstacle to as many proposals as can be made.
 std::string free_policy(const std::string& name) {
@@ -107,6 +117,12 @@ int order_soon(const Guarded& guarded, const char* program, anic_order arguments
   }
 }
 
+std::uint64_t thread_ns() {
+  timespec time{};
+  REQUIRE(::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) == 0);
+  return static_cast<std::uint64_t>(time.tv_sec) * kSecond + static_cast<std::uint64_t>(time.tv_nsec);
+}
+
 anic_order failsafe_order(anic_order_kind kind, std::uint32_t tenant) {
   anic_order made{};
   made.what = std::uint64_t{tenant} << 32U | kind;
@@ -164,6 +180,7 @@ void await_answers(const TestSession& session) {
 
 TEST_CASE("guardian: two proposers at once, beside updates, orders, ticks and the end: all is recorded") {
   Guarded guarded(free_policy("first"));
+  load_orders(guarded);
   const std::uint64_t begun = monotonic_ns();
   const TestSession acme(guarded.instance(), everything_of(1), begun);
   const TestSession globex(guarded.instance(), everything_of(2), begun);
@@ -208,6 +225,7 @@ TEST_CASE("guardian: two proposers at once, beside updates, orders, ticks and th
 TEST_CASE("guardian: a flood of rejections that nobody reads leaves an operator the room that is his") {
   constexpr int kOrders = 300;
   Guarded guarded(free_policy("first"));
+  load_orders(guarded);
   const TestSession session(guarded.instance(), everything_of(1), monotonic_ns());
   Proposer flooder(session, kAcme, true);
   std::thread thread([&] { flooder.run(); });
@@ -237,6 +255,7 @@ TEST_CASE("guardian: a flood of rejections that nobody reads leaves an operator 
 TEST_CASE("guardian: a proposer that is stopped, wherever that is, never has the lock") {
   constexpr int kStops = 200;
   Guarded guarded(free_policy("first"));
+  load_orders(guarded);
   const TestSession session(guarded.instance(), everything_of(1), monotonic_ns());
   Proposer proposer(session, kAcme);
   const Process process(SCHED_OTHER, [&] { (void)proposer.run_once(); });
@@ -255,18 +274,24 @@ TEST_CASE("guardian: a proposer that is stopped, wherever that is, never has the
 TEST_CASE("guardian: a proposer that a busy CPU hardly ever runs delays nobody") {
   constexpr int kOrders = 300;
   Guarded guarded(free_policy("first"));
+  load_orders(guarded);
   const TestSession session(guarded.instance(), everything_of(1), monotonic_ns());
   Proposer proposer(session, kAcme);
   const Process idle(SCHED_IDLE, [&] { (void)proposer.run_once(); });
   await_answers(session);
   const Process hog(SCHED_OTHER, [] { (void)monotonic_ns(); });
   std::uint64_t longest_ns = 0;
+  std::uint64_t worked_ns = 0;  // of this thread: what others take from it is not the lock's
   for (int i = 0; i < kOrders; ++i) {
-    REQUIRE(order_soon(guarded, "failsafe", failsafe_order(ANIC_ORDER_ENTER, kGlobex), longest_ns) == 0);
-    REQUIRE(order_soon(guarded, "failsafe", failsafe_order(ANIC_ORDER_EXIT, kGlobex), longest_ns) == 0);
+    for (const anic_order_kind kind : {ANIC_ORDER_ENTER, ANIC_ORDER_EXIT}) {
+      const std::uint64_t begun = thread_ns();
+      REQUIRE(order_soon(guarded, "failsafe", failsafe_order(kind, kGlobex), longest_ns) == 0);
+      worked_ns = std::max(worked_ns, thread_ns() - begun);
+    }
     (void)guarded.take();
     ::usleep(1000);
   }
+  CHECK(worked_ns < policy::kDefaultEnvelope.tick_ns);
   CHECK(longest_ns < ANIC_LOCK_STUCK_NS);
   CHECK(guarded.mode(0) == 0);  // it was never taken for stuck
 }

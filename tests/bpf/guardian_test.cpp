@@ -164,7 +164,7 @@ TEST_CASE("guardian: I1: a policy whose guarantees are more than the link carrie
     auto tables = kern::tables_of(*policy, {});
     REQUIRE(tables);
     tables->lanes[ANIC_LANE(kGlobex, ANIC_CLASS_NONE)].rate_bps = minimum_bps;
-    return kern::install(guarded.instance().maps(), guarded.instance().object().commit(), *tables, kStart);
+    return kern::install(guarded.instance().maps(), guarded.instance().commit(), *tables, kStart);
   };
   CHECK(!install(9000 * kMbit + 1));
   CHECK(guarded.take().empty());
@@ -389,6 +389,17 @@ TEST_CASE("guardian: R5: oscillations that are rare enough do not add up") {
   guarded.rejects(session, back, kStart + 5 * kSecond, ANIC_INVARIANT_R5);
   CHECK(guarded.mode(kAcme) == 0);
   CHECK(session.propose(back, kStart + 9 * kSecond).invariant == ANIC_INVARIANT_R5);
+  CHECK(guarded.mode(kAcme) == (ANIC_FAILSAFE_INSTABILITY | ANIC_MODE_ALARM));
+}
+
+TEST_CASE("guardian: R5: what comes with an earlier time counts all the same: CPUs are not all at one time") {
+  Guarded guarded(
+      guarded_policy(R"("heartbeat": "60s", "oscillation": {"flips": 0}, "instability": {"count": 2})"));
+  const TestSession session(guarded.instance(), everything(), kStart);
+  guarded.approves(session, weight(kAcme, ANIC_CLASS_RPC, 150), kStart + kMs);
+  const anic_proposal back = weight(kAcme, ANIC_CLASS_RPC, 100);
+  CHECK(session.propose(back, kStart + kMs).invariant == ANIC_INVARIANT_R5);
+  CHECK(session.propose(back, kStart).invariant == ANIC_INVARIANT_R5);
   CHECK(guarded.mode(kAcme) == (ANIC_FAILSAFE_INSTABILITY | ANIC_MODE_ALARM));
 }
 

@@ -24,6 +24,7 @@ namespace {
 using Entry = std::unique_ptr<bpf_object, void (*)(bpf_object*)>;
 
 constexpr const char* kEntry = ".build/tests/fixtures/entry.bpf.o";
+constexpr const char* kOperator = ".build/tests/fixtures/operator.bpf.o";
 
 template <typename T>
 T value_of(Result<T> result) {
@@ -35,11 +36,11 @@ void require(const Status& status) {
   if (!status) FAIL(status.error().text());
 }
 
-/// One of the test programs alone, since the verifier takes its time for each. Its maps are the instance's,
-/// and those for tests the ones of `other`, if there is one.
-Entry load_entry(const kern::Maps& maps, const char* program, const bpf_object* other) {
-  Entry entry(bpf_object__open_file(kEntry, nullptr), bpf_object__close);
-  if (!entry) FAIL(kEntry << ": " << std::strerror(errno));
+/// One of the test programs of a file alone, since the verifier takes its time for each. Its maps are the
+/// instance's, and those for tests the ones of `other`, if there is one.
+Entry load_entry(const kern::Maps& maps, const char* file, const char* program, const bpf_object* other) {
+  Entry entry(bpf_object__open_file(file, nullptr), bpf_object__close);
+  if (!entry) FAIL(file << ": " << std::strerror(errno));
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, entry.get()) {
     int fd = maps.fd(bpf_map__name(map));
@@ -91,7 +92,7 @@ policy::Ids Instance::install(const policy::Policy& policy, const std::function<
   policy::Tables tables = value_of(kern::tables_of(policy, ids_));
   ids_ = kern::ids_of(tables);
   if (edit) edit(tables);
-  require(kern::install(maps_, object_.commit(), std::move(tables), now_ns));
+  require(kern::install(maps_, now_ns == 0 ? object_.commit() : commit(), std::move(tables), now_ns));
   return ids_;
 }
 
@@ -182,9 +183,24 @@ int Instance::program(const char* name) const {
   auto found = entries_.find(name);
   if (found == entries_.end()) {
     const bpf_object* other = entries_.empty() ? nullptr : entries_.begin()->second.get();
-    found = entries_.emplace(name, load_entry(maps_, name, other)).first;
+    found = entries_.emplace(name, load_entry(maps_, kEntry, name, other)).first;
   }
   return bpf_program__fd(bpf_object__find_program_by_name(found->second.get(), name));
+}
+
+int Instance::operator_fd(const std::string& name) const {
+  auto found = operators_.find(name);
+  if (found == operators_.end())
+    found = operators_.emplace(name, load_entry(maps_, kOperator, name.c_str(), nullptr)).first;
+  const bpf_program* program = bpf_object__find_program_by_name(found->second.get(), name.c_str());
+  if (program == nullptr) FAIL("no program " << name);
+  return bpf_program__fd(program);
+}
+
+kern::CommitPrograms Instance::commit() const {
+  kern::CommitPrograms programs = object_.commit();
+  programs.commit_fd = operator_fd("anic_commit");
+  return programs;
 }
 
 int Instance::map(const char* name) const {

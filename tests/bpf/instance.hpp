@@ -67,6 +67,10 @@ class Instance final {
   /// Counts answers of a lane, and sets what it asked for.
   void count_turns(anic_test_turn turn) const;
 
+  /// One of the operator's programs, which takes its time from its order.
+  [[nodiscard]] int operator_fd(const std::string& name) const;
+  [[nodiscard]] kern::CommitPrograms commit() const;
+
   /// The sum over all CPUs.
   [[nodiscard]] std::unique_ptr<anic_counters> counters() const;
   [[nodiscard]] anic_control control() const;
@@ -83,7 +87,9 @@ class Instance final {
   kern::Object object_;
   kern::Maps maps_;
   policy::Ids ids_;
-  mutable std::map<std::string, std::unique_ptr<bpf_object, void (*)(bpf_object*)>> entries_;  ///< by program
+  using Loaded = std::map<std::string, std::unique_ptr<bpf_object, void (*)(bpf_object*)>>;  ///< by program
+  mutable Loaded entries_;
+  mutable Loaded operators_;
 };
 
 /// One line for each counter that differs, "" if none does: what it counts, and both values.

@@ -63,11 +63,7 @@ std::uint32_t open_session(const Instance& instance, const anic_grants& asked, s
 }  // namespace
 
 int order(const Instance& instance, const char* program, const anic_order& arguments) {
-  for (const auto& [name, fd] : instance.object().pinned_programs()) {
-    if (std::strcmp(name, program) == 0) return run_program(fd, arguments);
-  }
-  FAIL("no program " << program);
-  return 0;
+  return run_program(instance.operator_fd(std::string("anic_") + program), arguments);
 }
 
 anic_order order_at(std::uint64_t now_ns) {

@@ -17,7 +17,7 @@ struct user_ring_buffer;
 
 namespace agentnic {
 
-/// Runs one of the guardian's programs; its answer.
+/// Runs one of the programs of the guardian for operators, at the time of the order; its answer.
 int order(const Instance& instance, const char* program, const anic_order& arguments);
 
 /// An order at a time.

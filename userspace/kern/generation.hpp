@@ -46,7 +46,7 @@ struct CommitPrograms {
 };
 
 /// Fills the idle slot and puts it in force by running anic_prepare and anic_commit. Only for who holds the
-/// lock of the pins. `now_ns`: when rates are first shared out, CLOCK_MONOTONIC; 0: now.
+/// lock of the pins. `now_ns`: CLOCK_MONOTONIC of tests, whose anic_commit looks at it.
 Status install(const Maps& maps, const CommitPrograms& programs, policy::Tables tables,
                std::uint64_t now_ns = 0);
 
