@@ -188,7 +188,8 @@ enum anic_failsafe {
 	ANIC_FAILSAFE_OPERATOR = 5,
 	ANIC_FAILSAFE_REPEATED = 6, /* of the instance: tenants, again and again */
 	ANIC_FAILSAFE_STUCK = 7,    /* of the instance: the guardian's lock was not given back */
-	ANIC_FAILSAFE__MAX = 8,
+	ANIC_FAILSAFE_RING = 8,	    /* L2: more was taken back in the session's ring than it holds */
+	ANIC_FAILSAFE__MAX = 9,
 };
 
 /*

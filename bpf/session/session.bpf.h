@@ -6,10 +6,21 @@
 #include "judge.bpf.h"
 #include "session/observe.bpf.h"
 
+#define ANIC_RING_BYTES (1 << 16)
+
 struct {
 	__uint(type, BPF_MAP_TYPE_USER_RINGBUF);
-	__uint(max_entries, 1 << 16);
+	__uint(max_entries, ANIC_RING_BYTES);
 } session_ring SEC(".maps");
+
+/* The kernel's own, of which only its type information says where what is: how far the ring was read. */
+struct bpf_ringbuf {
+	unsigned long consumer_pos;
+} __attribute__((preserve_access_index));
+
+struct bpf_ringbuf_map {
+	struct bpf_ringbuf *rb;
+} __attribute__((preserve_access_index));
 
 /*
  * What was taken out of the ring and is not judged yet. Of one run at a time: `busy`, which nobody waits for,
@@ -17,7 +28,7 @@ struct {
  */
 struct anic_batch {
 	__u32 busy;
-	__u32 _pad;
+	__u32 endless;					/* 1: see anic_read_ring() */
 	__u64 taken;					/* so many, since the session began */
 	__u64 judged;					/* number n is at n % ANIC_DRAIN_MAX */
 	struct anic_proposal proposals[ANIC_DRAIN_MAX]; /* zeros: it was longer or shorter */
@@ -72,6 +83,29 @@ static long anic_take_one(struct bpf_dynptr *sample, void *nothing)
 	return batch->taken - batch->judged >= ANIC_DRAIN_MAX;
 }
 
+static __always_inline __u64 anic_ring_position(void)
+{
+	const struct bpf_ringbuf_map *ring = (const void *)&session_ring;
+
+	return ring->rb->consumer_pos;
+}
+
+/*
+ * Reads the ring as far as there is room. The kernel passes over samples that were taken back, and believes
+ * the sender how many there are: 131,072 a call, and as many in the next. No ring that is used as it should
+ * be has more than it holds. Of one that had, nothing is read any more.
+ */
+static __always_inline void anic_read_ring(struct anic_batch *batch)
+{
+	__u64 before = anic_ring_position();
+
+	if (batch->endless || batch->taken - batch->judged >= ANIC_DRAIN_MAX)
+		return;
+	bpf_user_ringbuf_drain(&session_ring, anic_take_one, NULL, BPF_RB_NO_WAKEUP);
+	if (anic_ring_position() - before > ANIC_RING_BYTES)
+		batch->endless = 1;
+}
+
 /* Judges the next of the batch. 1: no other before what follows from it. */
 static int anic_judge_next(__u32 i, void *nothing)
 {
@@ -96,13 +130,16 @@ static int anic_judge_next(__u32 i, void *nothing)
 static __always_inline int anic_drain_batch(struct anic_batch *batch, __u64 now_ns)
 {
 	struct anic_session *session = anic_session_in(anic_session_slot);
+	const struct anic_guard *guard = anic_guard_of();
 	struct anic_scratch *scratch;
 	int drained;
 
 	if (!session || session->id != anic_session_id)
 		return -ESTALE;
-	if (batch->taken - batch->judged < ANIC_DRAIN_MAX)
-		bpf_user_ringbuf_drain(&session_ring, anic_take_one, NULL, BPF_RB_NO_WAKEUP);
+	/* on a CPU of its caller's choice this is an interrupt, perhaps of who holds the lock */
+	if (!guard || ANIC_READ_ONCE(guard->lock))
+		return -EBUSY;
+	anic_read_ring(batch);
 	scratch = anic_lock_after(now_ns);
 	if (!scratch)
 		return -EBUSY;
@@ -112,7 +149,10 @@ static __always_inline int anic_drain_batch(struct anic_batch *batch, __u64 now_
 	}
 	session->heard_ns = scratch->now_ns;
 	session->drained = 0;
-	bpf_loop(ANIC_DRAIN_MAX, anic_judge_next, NULL, 0);
+	if (batch->endless)
+		scratch->over = ANIC_FAILSAFE_RING;
+	else
+		bpf_loop(ANIC_DRAIN_MAX, anic_judge_next, NULL, 0);
 	drained = session->drained;
 	anic_conclude(scratch, anic_session_slot);
 	anic_unlock();
@@ -133,7 +173,7 @@ static __always_inline int anic_drain_at(const struct anic_draining *order, __u6
 	if (__sync_val_compare_and_swap(&batch->busy, 0, 1))
 		return -EBUSY;
 	code = anic_drain_batch(batch, now_ns);
-	if (order->observe == 1 && code != -ESTALE)
+	if (order->observe == 1 && code >= 0)
 		anic_observe(now_ns);
 	__sync_lock_test_and_set(&batch->busy, 0);
 	return code;

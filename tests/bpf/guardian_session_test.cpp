@@ -142,6 +142,31 @@ class Rewriter {
   std::thread thread_;
 };
 
+/// A session's ring as a holder can fill it who does not keep to its rules: with samples of no length, all of
+/// which were taken back, as many as he says.
+class EndlessRing {
+ public:
+  explicit EndlessRing(int ring_fd) {
+    constexpr std::size_t kPage = 4096;
+    void* read = ::mmap(nullptr, kPage, PROT_READ, MAP_SHARED, ring_fd, 0);
+    void* written =
+        ::mmap(nullptr, kPage + 2 * kRingBytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring_fd, kPage);
+    REQUIRE((read != MAP_FAILED && written != MAP_FAILED));
+    consumer_ = static_cast<std::uint64_t*>(read);
+    producer_ = static_cast<std::uint64_t*>(written);
+    for (std::size_t at = 0; at < kRingBytes; at += BPF_RINGBUF_HDR_SZ)
+      producer_[(kPage + at) / sizeof(*producer_)] = BPF_RINGBUF_DISCARD_BIT;
+  }
+
+  /// So many bytes of them.
+  void fill(std::uint64_t bytes) { __atomic_store_n(producer_, consumed() + bytes, __ATOMIC_RELEASE); }
+  [[nodiscard]] std::uint64_t consumed() const { return __atomic_load_n(consumer_, __ATOMIC_ACQUIRE); }
+
+ private:
+  std::uint64_t* consumer_ = nullptr;
+  std::uint64_t* producer_ = nullptr;
+};
+
 /// What one record says of a decision goes together.
 void check_sense(const anic_record& record) {
   CHECK(record.proposed == ANIC_CHANGE_QUEUE_WEIGHT_ADJUST);
@@ -296,6 +321,65 @@ TEST_CASE("guardian: samples that were taken back are passed over, those between
   CHECK(session.drain(kStart) == 3);
   CHECK(session.page().answered == 3);
   CHECK(session.drain(kStart) == 0);
+}
+
+TEST_CASE("guardian: a drain that finds the lock taken reads nothing, so that its ring delays nobody") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything(), kStart);
+  while (session.take_back(8)) continue;
+  REQUIRE(session.lock(kStart, true) == 0);
+  CHECK(session.drain(kStart) == -EBUSY);
+  CHECK_FALSE(session.take_back(8));  // it is still full
+  REQUIRE(session.lock(kStart, false) == 0);
+  CHECK(session.drain(kStart) == 0);
+  CHECK(session.take_back(8));
+}
+
+TEST_CASE(
+    "guardian: L2: a ring from which as much was taken back as it holds is read, more ends its session") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything_of(1), kStart);
+  guarded.approves(session, weight(kAcme, ANIC_CLASS_RPC, 150), kStart);
+  EndlessRing ring(session.ring_fd());
+  for (int i = 0; i < 3; ++i) {
+    ring.fill(kRingBytes);
+    CHECK(session.drain(kStart) == 0);
+  }
+  CHECK(guarded.mode(kAcme) == 0);
+  CHECK(guarded.take().empty());
+  ring.fill(kRingBytes + BPF_RINGBUF_HDR_SZ);
+  CHECK(session.drain(kStart) == 0);
+  CHECK(session.drain(kStart) == -ESTALE);
+  CHECK(guarded.mode(kAcme) == (ANIC_FAILSAFE_RING | ANIC_MODE_ALARM));
+  CHECK(guarded.mode(kGlobex) == 0);
+  CHECK(guarded.tuned(kAcme, ANIC_CLASS_RPC).weight == 100);
+  const auto records = guarded.take();
+  REQUIRE(records.size() == 3);
+  CHECK(records[0].kind == ANIC_RECORD_FAILSAFE);
+  CHECK(records[0].failsafe == ANIC_FAILSAFE_RING);
+  CHECK(records[0].invariant == ANIC_INVARIANT_L2);
+  CHECK(records[0].session == session.id());
+  CHECK(records[1].kind == ANIC_RECORD_REVERT);
+  CHECK(records[2].kind == ANIC_RECORD_CLOSE);
+}
+
+TEST_CASE("guardian: L2: a ring without end is read once, also where its session's end has to wait") {
+  constexpr std::uint64_t kEndless = std::uint64_t{1} << 40;
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything_of(1), kStart);
+  EndlessRing ring(session.ring_fd());
+  REQUIRE(session.lock(kStart, true) == 0);
+  CHECK(guarded.failsafe(ANIC_ORDER_EXIT, 0, kStart) == -EBUSY);
+  REQUIRE(session.lock(kStart, false) == 0);
+  ring.fill(kEndless);
+  CHECK(session.drain(kStart) == -EBUSY);  // the operator comes first
+  const std::uint64_t read = ring.consumed();
+  CHECK(read > kRingBytes);
+  CHECK(guarded.mode(kAcme) == 0);
+  CHECK(session.drain(kStart) == -EBUSY);
+  CHECK(session.drain(kStart + ANIC_LOCK_WANTED_NS) == 0);
+  CHECK(ring.consumed() == read);
+  CHECK(guarded.mode(kAcme) == (ANIC_FAILSAFE_RING | ANIC_MODE_ALARM));
 }
 
 TEST_CASE("guardian: a drain without its word does nothing, and is no sign of life") {

@@ -22,7 +22,7 @@ static_assert(!kRecords.back().empty());
 constexpr std::array<std::string_view, ANIC_DECIDED__MAX> kDecided = {
     "?", "approve", "rewrite", "reject", "failsafe_enter", "failsafe_exit"};
 constexpr std::array<std::string_view, ANIC_FAILSAFE__MAX> kFailsafes = {
-    "?", "heartbeat", "rejections", "instability", "slo", "operator", "repeated", "stuck"};
+    "?", "heartbeat", "rejections", "instability", "slo", "operator", "repeated", "stuck", "ring"};
 
 struct Invariant {
   std::string_view name;
