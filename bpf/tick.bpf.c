@@ -9,7 +9,7 @@
 
 struct anic_ticker {
 	struct bpf_timer timer;
-	__u64 again; /* 1: only what the guardian's lock was in the way of */
+	__u64 full_ns; /* when all that a tick does was last done */
 };
 
 struct {
@@ -31,11 +31,17 @@ static __always_inline __u64 anic_tick_ns(void)
 
 static int anic_tick(void *map, __u32 *key, struct anic_ticker *ticker)
 {
-	__u64 now_ns = bpf_ktime_get_ns();
-	int code = ticker->again ? anic_guard_tick(now_ns) : anic_tick_at(now_ns);
+	__u64 now_ns = bpf_ktime_get_ns(), tick_ns = anic_tick_ns();
+	int code;
 
-	ticker->again = code == -EBUSY;
-	bpf_timer_start(&ticker->timer, ticker->again ? ANIC_LOCK_RETRY_NS : anic_tick_ns(), 0);
+	/* what the guardian's lock is in the way of is tried again soon, and holds up nothing else */
+	if (now_ns - ticker->full_ns < tick_ns) {
+		code = anic_guard_tick(0);
+	} else {
+		code = anic_tick_at(0);
+		ticker->full_ns = now_ns;
+	}
+	bpf_timer_start(&ticker->timer, code == -EBUSY ? ANIC_LOCK_RETRY_NS : tick_ns, 0);
 	return 0;
 }
 

@@ -271,6 +271,40 @@ TEST_CASE("guardian: a proposer that is stopped, wherever that is, never has the
   }
 }
 
+TEST_CASE("guardian: while nobody gives the lock back, the tick goes on sharing rates") {
+  constexpr std::uint64_t kPatienceNs = 30 * kSecond;
+  Guarded guarded(free_policy("first"));
+  const TestSession session(guarded.instance(), everything_of(1), monotonic_ns());
+  const auto rounds = [&] { return guarded.only<anic_sharing>("anic_sharing").rounds; };
+  const auto until = [&](auto is_true) {
+    for (const std::uint64_t begun = monotonic_ns(); !is_true(); ::usleep(1000))
+      REQUIRE(monotonic_ns() - begun < kPatienceNs);
+  };
+  REQUIRE(guarded.instance().object().start());
+  REQUIRE(session.lock(monotonic_ns(), true) == 0);
+  until([&] { return guarded.mode(0) == (ANIC_FAILSAFE_STUCK | ANIC_MODE_ALARM); });
+  const std::uint64_t before = rounds();
+  until([&] { return rounds() >= before + 3; });  // by what is in force now
+  REQUIRE(session.lock(monotonic_ns(), false) == 0);
+  until([&] { return !of_kind(guarded.take(), ANIC_RECORD_FAILSAFE).empty(); });
+}
+
+TEST_CASE("guardian: orders are of the time at which they are obeyed, whatever they say") {
+  Guarded guarded(free_policy("first"));
+  (void)guarded.take();
+  const std::uint64_t begun = monotonic_ns();
+  for (const auto& [name, fd] : guarded.instance().object().pinned_programs()) {
+    if (name != std::string_view("failsafe")) continue;
+    anic_order order = failsafe_order(ANIC_ORDER_ENTER, 0);
+    order.now_ns = 4711;
+    REQUIRE(kern::run_order(fd, order, "order fail-safe") == 0);
+  }
+  const auto records = guarded.take();
+  REQUIRE(records.size() == 1);
+  CHECK(records[0].time_ns >= begun);
+  CHECK(records[0].time_ns <= monotonic_ns());
+}
+
 TEST_CASE("guardian: a proposer that a busy CPU hardly ever runs delays nobody") {
   constexpr int kOrders = 300;
   Guarded guarded(free_policy("first"));
