@@ -235,6 +235,19 @@ static __always_inline __u64 anic_stated_ceiling(__u32 generation, __u32 tenant)
 	return whole->ceiling_bps ? whole->ceiling_bps : link->ceiling_bps;
 }
 
+/*
+ * What bulk of a tenant is never held under, so that the tenant has its minimum if bulk is all that it sends.
+ * `bulk`: its lane, whose ceiling may be less.
+ */
+static __always_inline __u64 anic_least_bulk(__u32 generation, __u32 tenant, const struct anic_lane *bulk)
+{
+	const struct anic_lane *whole =
+		anic_lane_in(generation, ANIC_PROFILE_POLICY, ANIC_LANE(tenant, ANIC_CLASS_NONE));
+	__u64 least = anic_max(whole ? whole->rate_bps : 0, ANIC_RATE_MIN_BPS);
+
+	return bulk->ceiling_bps ? anic_min(least, bulk->ceiling_bps) : least;
+}
+
 /* ... and as the value that a proposal would ask for. */
 __weak __noinline __u64 anic_value(__u32 generation, __u32 tenant, __u32 target, __u64 raw)
 {

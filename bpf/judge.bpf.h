@@ -272,9 +272,11 @@ static __always_inline int anic_rewrite_all(void)
 		anic_rewrite(scratch, anic_min(scratch->value, most), ANIC_INVARIANT_R2);
 		anic_rewrite(scratch, anic_within(scratch->value, was - anic_min(was, step), was + step),
 			     ANIC_INVARIANT_R1);
-		anic_rewrite(scratch,
-			     anic_max(scratch->value, anic_max(lane ? lane->rate_bps : 0, ANIC_RATE_MIN_BPS)),
-			     ANIC_INVARIANT_I2);
+		if (lane)
+			anic_rewrite(scratch,
+				     anic_max(scratch->value,
+					      anic_least_bulk(scratch->generation, scratch->tenant, lane)),
+				     ANIC_INVARIANT_I2);
 		break;
 	case ANIC_CHANGE_QUOTA_BORROW:
 		anic_rewrite(scratch, anic_min(scratch->value, envelope->borrow_max_bps), ANIC_INVARIANT_R2);

@@ -149,12 +149,6 @@ static int anic_watch_tenant(__u32 i, void *nothing)
 	return 0;
 }
 
-/* What bulk of a tenant is never held under: what it is guaranteed. */
-static __always_inline __u64 anic_least_bulk(const struct anic_lane *bulk)
-{
-	return anic_max(bulk->rate_bps, ANIC_RATE_MIN_BPS);
-}
-
 static __always_inline __u64 anic_most_bulk(const struct anic_scratch *scratch, __u32 tenant,
 					    const struct anic_lane *bulk)
 {
@@ -189,20 +183,20 @@ static int anic_lower_bulk(__u32 tenant, void *nothing)
 	const struct anic_bucket *in = anic_bucket_of(ANIC_DIRECTION_IN, id);
 	const struct anic_bucket *out = anic_bucket_of(ANIC_DIRECTION_OUT, id);
 	struct anic_ward *ward = anic_ward_of(tenant);
-	const struct anic_lane *bulk;
-	__u64 wanted, bps;
+	const struct anic_lane *bulk, *whole;
+	__u64 had, bps;
 
 	if (!scratch || !ward || !in || !out)
 		return 1;
 	bulk = anic_lane_of(scratch->generation, id);
-	wanted = anic_max(in->wanted_bps, out->wanted_bps);
-	if (!bulk || !wanted)
+	whole = anic_lane_of(scratch->generation, ANIC_LANE(tenant, ANIC_CLASS_NONE));
+	if (!bulk || !whole || !whole->weight) /* the id is nobody's; what stands there is of who had it */
 		return 0;
-	bps = ward->bulk_bps ? ward->bulk_bps : anic_most_bulk(scratch, tenant, bulk);
-	if (!bps) /* no rate of the link is stated: nothing is limited */
-		return 0;
-	bps = anic_max(anic_min(bps, wanted) / 2, anic_least_bulk(bulk));
-	if (ward->bulk_bps && bps >= ward->bulk_bps)
+	/* 0 if no rate of the link is stated, or nothing is asked for */
+	had = anic_min(ward->bulk_bps ? ward->bulk_bps : anic_most_bulk(scratch, tenant, bulk),
+		       anic_max(in->wanted_bps, out->wanted_bps));
+	bps = anic_max(had / 2, anic_least_bulk(scratch->generation, tenant, bulk));
+	if (bps >= had)
 		return 0;
 	anic_record_missed();
 	anic_limit_bulk(tenant, bps, scratch->missed_lane);
@@ -223,7 +217,7 @@ static int anic_ease_bulk(__u32 tenant, void *nothing)
 	bulk = anic_lane_of(scratch->generation, ANIC_LANE(tenant, ANIC_CLASS_BULK));
 	if (!ward->bulk_bps || !bulk)
 		return 0;
-	bps = ward->bulk_bps + anic_max(ward->bulk_bps / 8, anic_least_bulk(bulk));
+	bps = ward->bulk_bps + anic_max(ward->bulk_bps / 8, ANIC_RATE_MIN_BPS);
 	anic_limit_bulk(tenant, bps >= anic_most_bulk(scratch, tenant, bulk) ? 0 : bps, 0);
 	return 0;
 }

@@ -178,15 +178,28 @@ TEST_CASE("guardian: I1: a policy whose guarantees are more than the link carrie
   CHECK((guarded.in_force() != before));
 }
 
-TEST_CASE("guardian: I2: bulk is not throttled below what its floor guarantees") {
+TEST_CASE("guardian: I2: bulk is not throttled below its tenant's minimum, which may be all that it sends") {
   Guarded guarded(guarded_policy(R"("throttle_step": 100)"));
   const TestSession session(guarded.instance(), everything(), kStart);
   const anic_answer answer =
-      guarded.rewrites(session, throttle(kAcme, 1), kStart, ANIC_INVARIANT_I2, 100 * kMbit);
+      guarded.rewrites(session, throttle(kAcme, 1), kStart, ANIC_INVARIANT_I2, 1000 * kMbit);
   CHECK(answer.observed == 2000 * kMbit);
-  CHECK(guarded.tuned(kAcme, ANIC_CLASS_BULK).ceiling_bps == 100 * kMbit);
-  const anic_answer again = guarded.approves(session, throttle(kAcme, 100 * kMbit), kStart);
-  CHECK(again.observed == 100 * kMbit);
+  CHECK(guarded.tuned(kAcme, ANIC_CLASS_BULK).ceiling_bps == 1000 * kMbit);
+  const anic_answer again = guarded.approves(session, throttle(kAcme, 1000 * kMbit), kStart);
+  CHECK(again.observed == 1000 * kMbit);
+  guarded.count_turns(ANIC_LANE(kAcme, ANIC_CLASS_BULK), 0, 0, 3000 * kMbit);
+  guarded.tick(kStart);
+  CHECK(guarded.rate(kAcme, ANIC_CLASS_BULK) == 1000 * kMbit);
+}
+
+TEST_CASE("guardian: I2: bulk of which the policy has less than the minimum keeps all of that") {
+  Guarded guarded(R"({"version": 1, "name": "less", "link_rate": "10Gbit", "services": [],
+    "guardian": {"throttle_step": 100},
+    "tenants": [{"name": "acme", "prefixes": ["10.1.0.0/16"], "budget": {"minimum": "1Gbit", "bulk": "300Mbit"}},
+                {"name": "globex", "prefixes": ["10.2.0.0/16"]}]})");
+  const TestSession session(guarded.instance(), everything(), kStart);
+  guarded.rewrites(session, throttle(kAcme, 1), kStart, ANIC_INVARIANT_I2, 300 * kMbit);
+  guarded.rewrites(session, throttle(kGlobex, 1), kStart, ANIC_INVARIANT_I2, ANIC_RATE_MIN_BPS);
 }
 
 TEST_CASE("guardian: I3: a session does what it was opened for, and nothing else") {
@@ -255,8 +268,7 @@ TEST_CASE("guardian: R1: one change moves a value by a step at most") {
   guarded.approves(session, weight(kAcme, ANIC_CLASS_RPC, 300), kStart);
   guarded.rewrites(session, weight(kAcme, ANIC_CLASS_RPC, 1), kStart, ANIC_INVARIANT_R1, 200);
   guarded.rewrites(session, throttle(kAcme, 500 * kMbit), kStart, ANIC_INVARIANT_R1, 1000 * kMbit);
-  guarded.approves(session, throttle(kAcme, 500 * kMbit), kStart);
-  guarded.rewrites(session, throttle(kAcme, 2000 * kMbit), kStart, ANIC_INVARIANT_R1, 750 * kMbit);
+  guarded.rewrites(session, throttle(kAcme, 2000 * kMbit), kStart, ANIC_INVARIANT_R1, 1500 * kMbit);
   guarded.rewrites(session, borrow(kAcme, 800 * kMbit), kStart, ANIC_INVARIANT_R1, 400 * kMbit);
   CHECK(guarded.approves(session, borrow(kAcme, 800 * kMbit), kStart).observed == 400 * kMbit);
   guarded.approves(session, borrow(kAcme, 0), kStart);

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "guarded.hpp"
 
@@ -17,11 +18,18 @@ constexpr std::uint32_t kRpcOfAcme = ANIC_LANE(kAcme, ANIC_CLASS_RPC);
 constexpr std::uint32_t kBulkOfAcme = ANIC_LANE(kAcme, ANIC_CLASS_BULK);
 constexpr std::uint64_t kInterval = 200 * kMs;  // of looks at SLOs
 
+/// Of acme's minimum a tenth, so that there is much to take from its bulk.
+std::string spare_policy(const std::string& guardian) {
+  constexpr std::string_view kMinimum = R"("minimum": "1Gbit", "ceiling")";
+  std::string policy = guarded_policy(guardian);
+  return policy.replace(policy.find(kMinimum), kMinimum.size(), R"("minimum": "100Mbit", "ceiling")");
+}
+
 /// A session whose tenants are watched, and answers that are counted for it.
 class Watched {
  public:
   explicit Watched(const std::string& guardian = R"("heartbeat": "60s")")
-      : guarded(guarded_policy(guardian)), session(guarded.instance(), everything(), kStart) {
+      : guarded(spare_policy(guardian)), session(guarded.instance(), everything(), kStart) {
     look(0, 0);
   }
 
@@ -139,7 +147,8 @@ TEST_CASE("guardian: L2: what fail-safe refuses does not count as rejected") {
   CHECK(session.row().rejected_in_row == 0);
 }
 
-TEST_CASE("guardian: L3: bulk is throttled first when an SLO is missed, down to its floor, and eased later") {
+TEST_CASE(
+    "guardian: L3: bulk is throttled first when an SLO is missed, down to the minimum, and eased later") {
   Watched watched;
   Guarded& guarded = watched.guarded;
   guarded.approves(watched.session, weight(kAcme, ANIC_CLASS_RPC, 150), watched.now);
@@ -164,9 +173,9 @@ TEST_CASE("guardian: L3: bulk is throttled first when an SLO is missed, down to 
   REQUIRE(eased.size() == 1);
   CHECK(eased[0].kind == ANIC_RECORD_PROTECT);
   CHECK(eased[0].requested == 0);
-  CHECK(eased[0].approved == 200 * kMbit);
-  for (int i = 0; i < 18; ++i) (void)watched.good();
-  CHECK(guarded.ward(kAcme).bulk_bps == 0);  // 2 Gbit/s again, by 100 Mbit/s and then by an eighth
+  CHECK(eased[0].approved == 112'500'000);
+  for (int i = 0; i < 25; ++i) (void)watched.good();
+  CHECK(guarded.ward(kAcme).bulk_bps == 0);  // 2 Gbit/s again, by an eighth each time
   CHECK(guarded.rate(kAcme, ANIC_CLASS_BULK) > 400 * kMbit);
   CHECK(guarded.tuned(kAcme, ANIC_CLASS_RPC).weight == 150);
 }
@@ -209,6 +218,37 @@ TEST_CASE("guardian: L3: the change after which an SLO is missed is rolled back,
   watched.now += 2 * kSecond - kInterval;  // since it was rolled back
   (void)watched.session.drain(watched.now);
   guarded.approves(watched.session, later, watched.now);
+}
+
+TEST_CASE(
+    "guardian: L3: where bulk has nothing to spare, nothing is said to be limited, and a change goes back") {
+  Watched watched;
+  Guarded& guarded = watched.guarded;
+  guarded.approves(watched.session, weight(kAcme, ANIC_CLASS_RPC, 150), watched.now);
+  guarded.count_turns(ANIC_LANE(kGlobex, ANIC_CLASS_BULK), 0, 0, 1000 * kMbit);  // its minimum
+  const auto records = watched.bad(100 * kMbit);
+  CHECK(of_kind(records, ANIC_RECORD_PROTECT).empty());
+  REQUIRE(of_kind(records, ANIC_RECORD_REVERT).size() == 1);
+  CHECK(guarded.ward(kGlobex).bulk_bps == 0);
+  guarded.count_turns(ANIC_LANE(kGlobex, ANIC_CLASS_BULK), 0, 0, 3000 * kMbit);
+  CHECK(of_kind(watched.bad(), ANIC_RECORD_PROTECT).size() == 1);
+  CHECK(guarded.ward(kGlobex).bulk_bps == 1500 * kMbit);
+  CHECK(guarded.rate(kGlobex, ANIC_CLASS_BULK) == 1500 * kMbit);
+}
+
+TEST_CASE("guardian: L3: bulk of a tenant that is there no more is not limited, and hides no change") {
+  Watched watched;
+  Guarded& guarded = watched.guarded;
+  guarded.count_turns(ANIC_LANE(kGlobex, ANIC_CLASS_BULK), 0, 0, 3000 * kMbit);
+  guarded.install(R"({"version": 1, "name": "one", "link_rate": "10Gbit", "services": [],
+      "classes": {"rpc": {"slo": "1ms"}}, "guardian": {"heartbeat": "60s"},
+      "tenants": [{"name": "acme", "prefixes": ["10.1.0.0/16"]}]})",
+                  watched.now);
+  guarded.approves(watched.session, weight(kAcme, ANIC_CLASS_RPC, 150), watched.now + 1);
+  const auto records = watched.bad();
+  CHECK(of_kind(records, ANIC_RECORD_PROTECT).empty());
+  CHECK(of_kind(records, ANIC_RECORD_REVERT).size() == 1);
+  CHECK(guarded.ward(kGlobex).bulk_bps == 0);
 }
 
 TEST_CASE("guardian: L3: protection alone is tried once; the second miss in a row rolls back too") {

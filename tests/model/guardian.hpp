@@ -142,7 +142,7 @@ class Guardian final {
   void tick_tenant(std::uint32_t tenant);
   void watch_slos(const Wanted& wanted);
   void watch_lane(std::uint32_t tenant, std::uint32_t cls, Round& round);
-  [[nodiscard]] std::uint64_t least_bulk(std::uint32_t tenant) const;
+  [[nodiscard]] std::uint64_t least_bulk(std::uint32_t tenant, std::uint64_t ceiling_bps) const;
   [[nodiscard]] std::uint64_t most_bulk(std::uint32_t tenant) const;
   [[nodiscard]] const anic_lane& lane_in_force(std::uint32_t tenant, std::uint32_t cls) const;
   void limit_bulk(std::uint32_t tenant, std::uint64_t bps, std::uint32_t missed_lane);

@@ -177,13 +177,14 @@ void Guardian::rewrite_throttle(Judgement& judgement) const {
   const std::uint64_t step = judgement.observed / 100 * envelope().throttle_percent;
   const std::uint64_t most = value_of(judgement.tenant, judgement.target,
                                       stated_lane(judgement.tenant, ANIC_CLASS_BULK).ceiling_bps);
-  const std::uint64_t guaranteed = stated_lane(judgement.tenant, ANIC_CLASS_BULK).rate_bps;
   judgement.rewrite(std::min(judgement.value, most), ANIC_INVARIANT_R2);
   judgement.rewrite(std::clamp(judgement.value, judgement.observed - std::min(judgement.observed, step),
                                judgement.observed + step),
                     ANIC_INVARIANT_R1);
-  judgement.rewrite(std::max<std::uint64_t>({judgement.value, guaranteed, ANIC_RATE_MIN_BPS}),
-                    ANIC_INVARIANT_I2);
+  judgement.rewrite(
+      std::max(judgement.value,
+               least_bulk(judgement.tenant, stated_lane(judgement.tenant, ANIC_CLASS_BULK).ceiling_bps)),
+      ANIC_INVARIANT_I2);
 }
 
 void Guardian::rewrite_borrow(Judgement& judgement) const {

@@ -179,11 +179,14 @@ std::uint64_t GuardianRandom::throttle(const Guardian& model, const anic_proposa
   const std::uint32_t target = ANIC_TARGET(proposal.kind, ANIC_CLASS_BULK, 0);
   const std::uint64_t was = model.value(proposal.tenant, target);
   const std::uint64_t step = was / 100 * model.envelope().throttle_percent;
-  const anic_lane& bulk =
-      model.tables().lanes[policy::lane_index(ANIC_PROFILE_POLICY, proposal.tenant, ANIC_CLASS_BULK)];
+  const auto stated = [&](std::uint32_t cls) {
+    return model.tables().lanes[policy::lane_index(ANIC_PROFILE_POLICY, proposal.tenant, cls)];
+  };
+  const std::uint64_t most = stated(ANIC_CLASS_BULK).ceiling_bps;
+  const std::uint64_t least = stated(ANIC_CLASS_NONE).rate_bps;
   return one_in(4) ? below(kLink)
-                   : about(any_of<std::uint64_t>({was, was + step, was - step, bulk.ceiling_bps,
-                                                  bulk.rate_bps, ANIC_RATE_MIN_BPS, 1, kLink, ~1ULL}));
+                   : about(any_of<std::uint64_t>(
+                         {was, was + step, was - step, most, least, ANIC_RATE_MIN_BPS, 1, kLink, ~1ULL}));
 }
 
 std::uint64_t GuardianRandom::borrow(const Guardian& model, const anic_proposal& proposal) {

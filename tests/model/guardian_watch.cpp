@@ -113,8 +113,11 @@ void Guardian::watch_lane(std::uint32_t tenant, std::uint32_t cls, Round& round)
   round.again = ++watch.missed > 1 || round.again;
 }
 
-std::uint64_t Guardian::least_bulk(std::uint32_t tenant) const {
-  return std::max<std::uint64_t>(lane_in_force(tenant, ANIC_CLASS_BULK).rate_bps, ANIC_RATE_MIN_BPS);
+/// The tenant's minimum, as far as bulk may have so much at all. `ceiling_bps`: of bulk; 0: none.
+std::uint64_t Guardian::least_bulk(std::uint32_t tenant, std::uint64_t ceiling_bps) const {
+  const std::uint64_t minimum = stated_lane(tenant, ANIC_CLASS_NONE).rate_bps;
+  const std::uint64_t least = std::max<std::uint64_t>(minimum, ANIC_RATE_MIN_BPS);
+  return ceiling_bps == 0 ? least : std::min(least, ceiling_bps);
 }
 
 std::uint64_t Guardian::most_bulk(std::uint32_t tenant) const {
@@ -142,14 +145,15 @@ void Guardian::limit_bulk(std::uint32_t tenant, std::uint64_t bps, std::uint32_t
   ring_.keep(record);
 }
 
-/// Half of what bulk may have, or of what it asks for if that is less. Without a rate of the link nothing is
-/// limited.
+/// Half of what bulk may have, or of what it asks for if that is less, where there is so much to take.
+/// Without a rate of the link nothing is limited, nor is what a tenant asked for that is there no more.
 bool Guardian::lower_bulk(std::uint32_t tenant, std::uint64_t wanted_bps, Round& round) {
-  if (wanted_bps == 0 || link_rate() == 0) return false;
+  if (lane_in_force(tenant, ANIC_CLASS_NONE).weight == 0 || link_rate() == 0) return false;
   const std::uint64_t limit = state_.wards.at(tenant).bulk_bps;
-  const std::uint64_t most = limit != 0 ? limit : most_bulk(tenant);
-  const std::uint64_t next = std::max(std::min(most, wanted_bps) / 2, least_bulk(tenant));
-  if (limit != 0 && next >= limit) return false;
+  const std::uint64_t had = std::min(limit != 0 ? limit : most_bulk(tenant), wanted_bps);
+  const std::uint64_t next =
+      std::max(had / 2, least_bulk(tenant, lane_in_force(tenant, ANIC_CLASS_BULK).ceiling_bps));
+  if (next >= had) return false;
   say_missed(round);
   limit_bulk(tenant, next, tenant == round.first.tenant ? ANIC_LANE(tenant, round.first.cls) : 0);
   return true;
@@ -159,7 +163,7 @@ bool Guardian::lower_bulk(std::uint32_t tenant, std::uint64_t wanted_bps, Round&
 void Guardian::ease_bulk(std::uint32_t tenant) {
   const std::uint64_t limit = state_.wards.at(tenant).bulk_bps;
   if (limit == 0) return;
-  const std::uint64_t next = limit + std::max(limit / 8, least_bulk(tenant));
+  const std::uint64_t next = limit + std::max<std::uint64_t>(limit / 8, ANIC_RATE_MIN_BPS);
   limit_bulk(tenant, next >= most_bulk(tenant) ? 0 : next, 0);
 }
 
