@@ -79,11 +79,24 @@ static __always_inline __u32 anic_class_asked(const struct anic_proposal *p)
 
 /* --- grants --- */
 
-static __always_inline int anic_grants(const struct anic_grants *grants, const struct anic_proposal *p)
+/* What the policy treats the service of an escalation as; 0: it is about none. */
+static __always_inline __u32 anic_class_before(const struct anic_proposal *p, __u32 generation)
+{
+	const struct anic_service *service =
+		p->kind == ANIC_CHANGE_FLOW_CLASS_ESCALATE ? anic_service_at(generation, p->service) : NULL;
+
+	return service ? service->cls : 0;
+}
+
+/* `before`: anic_class_before(). Who has not got that class takes nothing out of it. */
+static __always_inline int anic_grants(const struct anic_grants *grants, const struct anic_proposal *p,
+				       __u32 before)
 {
 	__u32 cls = anic_class_asked(p);
 
 	if (!(grants->tenants >> ((p->tenant - 1) & 63) & 1) || !(grants->kinds >> (p->kind & 31) & 1))
+		return 0;
+	if (before && !(grants->classes >> (before & 31) & 1))
 		return 0;
 	/* what is asked of control traffic is refused by C1, which is what there is to say about it */
 	if (cls && cls != ANIC_CLASS_CONTROL && !(grants->classes >> (cls & 31) & 1))
@@ -112,16 +125,17 @@ static __always_inline int anic_is_granted(__u32 slot)
 	const struct anic_session *session = anic_session_in(slot);
 	const struct anic_guarding *guarding;
 	const struct anic_proposal *p;
-	__u32 agent;
+	__u32 agent, before;
 
 	if (!scratch || !session)
 		return 0;
 	guarding = anic_guarding_of(scratch->generation);
 	p = &scratch->proposal;
-	if (!guarding || !anic_grants(&session->asked, p))
+	before = anic_class_before(p, scratch->generation);
+	if (!guarding || !anic_grants(&session->asked, p, before))
 		return 0;
 	agent = session->agent;
-	if (agent && (agent >= ANIC_AGENTS_MAX || !anic_grants(&guarding->agents[agent].grants, p)))
+	if (agent && (agent >= ANIC_AGENTS_MAX || !anic_grants(&guarding->agents[agent].grants, p, before)))
 		return 0;
 	return p->kind != ANIC_CHANGE_QUEUE_REBALANCE || p->cls == ANIC_CLASS_CONTROL || anic_has_cpu(p);
 }

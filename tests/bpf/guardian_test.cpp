@@ -222,6 +222,24 @@ TEST_CASE("guardian: I3: a session does what it was opened for, and nothing else
   guarded.approves(session, switch_path(kAcme, ANIC_CLASS_DEFAULT, ANIC_PATH_KERNEL), kStart);
 }
 
+TEST_CASE("guardian: I3: a service is taken out of a class by who was granted that, and not only the other") {
+  const std::string bulk_alone = R"("agents": [{"name": "tuner", "tenants": ["acme"], "classes": ["bulk"],
+                                                 "kinds": ["flow_class_escalate"]}])";
+  const std::string both = R"("agents": [{"name": "tuner", "tenants": ["acme"], "classes": ["bulk", "rpc"],
+                                           "kinds": ["flow_class_escalate"]}])";
+  const anic_proposal sink = escalate(kAcme, kApi, ANIC_CLASS_BULK);
+  Guarded guarded(guarded_policy(kRoomy, bulk_alone));
+  const TestSession agents(guarded.instance(), everything_of(1), kStart, 1);
+  guarded.rejects(agents, sink, kStart, ANIC_INVARIANT_I3);
+  anic_grants asked = everything_of(2);
+  asked.classes = 1U << ANIC_CLASS_RPC;
+  const TestSession by_hand(guarded.instance(), asked, kStart);
+  guarded.rejects(by_hand, escalate(kGlobex, kOwned, ANIC_CLASS_RPC), kStart, ANIC_INVARIANT_I3);
+  guarded.approves(by_hand, escalate(kGlobex, kApi, ANIC_CLASS_RPC), kStart);  // as it is
+  guarded.install(guarded_policy(kRoomy, both, "another"), kStart);
+  guarded.approves(agents, sink, kStart);
+}
+
 TEST_CASE("guardian: I3: a bucket goes to a CPU that the policy spreads its lane over") {
   Guarded guarded;
   const TestSession session(guarded.instance(), everything(), kStart);

@@ -39,10 +39,11 @@ std::uint64_t class_asked(const anic_proposal& proposal) {
 
 bool has(std::uint64_t bits, std::uint64_t bit) { return (bits >> bit & 1U) != 0; }
 
-/// Control is never refused here: C1 says more.
-bool grants(const anic_grants& granted, const anic_proposal& proposal) {
+/// Control is never refused here: C1 says more. `before`: the class that a service is taken out of, or NONE.
+bool grants(const anic_grants& granted, const anic_proposal& proposal, std::uint64_t before) {
   const std::uint64_t cls = class_asked(proposal);
   return has(granted.tenants, proposal.tenant - 1U) && has(granted.kinds, proposal.kind) &&
+         (before == ANIC_CLASS_NONE || has(granted.classes, before)) &&
          (cls == ANIC_CLASS_NONE || cls == ANIC_CLASS_CONTROL || has(granted.classes, cls)) &&
          (proposal.kind != ANIC_CHANGE_PATH_SWITCH || has(granted.paths, proposal.value));
 }
@@ -134,8 +135,11 @@ bool Guardian::is_spread(std::uint32_t lane) const {
 }
 
 bool Guardian::is_granted(const anic_session& session, const anic_proposal& proposal) const {
-  if (!grants(session.asked, proposal)) return false;
-  if (session.agent != 0 && !grants(std::span(tables_.guarding.agents)[session.agent].grants, proposal))
+  const bool moves = proposal.kind == ANIC_CHANGE_FLOW_CLASS_ESCALATE;
+  const std::uint64_t before = moves ? service(proposal.service)->cls : std::uint64_t{ANIC_CLASS_NONE};
+  if (!grants(session.asked, proposal, before)) return false;
+  if (session.agent != 0 &&
+      !grants(std::span(tables_.guarding.agents)[session.agent].grants, proposal, before))
     return false;
   if (proposal.kind != ANIC_CHANGE_QUEUE_REBALANCE || proposal.cls == ANIC_CLASS_CONTROL) return true;
   const std::uint32_t lane = ANIC_LANE(proposal.tenant, proposal.cls);

@@ -170,14 +170,14 @@ Result<std::uint32_t> agent_of(const Options& options, const anic_guarding& guar
   return ANIC_TRY(id_of(options, "agent", options.agent, ids));
 }
 
-/// As much as the proposal needs, and no more.
-anic_grants asked_for(const anic_proposal& proposal) {
+/// As much as the proposal needs, and no more. `before`: the class of the service, or NONE.
+anic_grants asked_for(const anic_proposal& proposal, std::uint8_t before) {
   anic_grants asked{};
   asked.tenants = std::uint64_t{1} << (proposal.tenant - 1U);
   asked.kinds = 1U << proposal.kind;
   if (proposal.cls != 0) asked.classes = 1U << proposal.cls;
   if (proposal.kind == ANIC_CHANGE_BULK_PATH_THROTTLE) asked.classes = 1U << ANIC_CLASS_BULK;
-  if (proposal.kind == ANIC_CHANGE_FLOW_CLASS_ESCALATE) asked.classes = 1U << proposal.value;
+  if (proposal.kind == ANIC_CHANGE_FLOW_CLASS_ESCALATE) asked.classes = 1U << proposal.value | 1U << before;
   if (proposal.kind == ANIC_CHANGE_PATH_SWITCH) asked.paths = 1U << proposal.value;
   return asked;
 }
@@ -202,17 +202,19 @@ const char* end_name(End end) {
 /// One proposal, from its session's beginning to its end.
 class Proposer final {
  public:
-  Proposer(const Options& options, const anic_proposal& proposal, kern::InstanceStatus status,
-           kern::Maps maps, audit::Names names)
+  /// `before`: the class of its service, or NONE.
+  Proposer(const Options& options, const anic_proposal& proposal, std::uint8_t before,
+           kern::InstanceStatus status, kern::Maps maps, audit::Names names)
       : options_(options),
         proposal_(proposal),
+        before_(before),
         status_(std::move(status)),
         maps_(std::move(maps)),
         names_(std::move(names)) {}
 
   [[nodiscard]] Result<int> run(std::uint32_t agent) const {
     const kern::SessionRequest request{
-        .agent = agent, .asked = asked_for(proposal_), .reason = options_.reason};
+        .agent = agent, .asked = asked_for(proposal_, before_), .reason = options_.reason};
     catch_stop_signals();
     kern::Session session = ANIC_TRY(kern::Session::open(status_.dir, maps_, request));
     const anic_answer answer = ANIC_TRY(ask(session));
@@ -359,6 +361,7 @@ class Proposer final {
 
   const Options& options_;
   anic_proposal proposal_;
+  std::uint8_t before_;
   kern::InstanceStatus status_;
   kern::Maps maps_;
   audit::Names names_;
@@ -370,13 +373,15 @@ Result<int> propose(const Options& options) {
   const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
   auto status = ANIC_TRY(kern::need_attached(netns, options.ifname, "propose a change of"));
   auto maps = ANIC_TRY(kern::Maps::pinned(status.dir));
-  const policy::Ids ids = kern::ids_of(ANIC_TRY(kern::read_names(maps)));
+  const policy::Tables tables = ANIC_TRY(kern::read_names(maps));
+  const policy::Ids ids = kern::ids_of(tables);
   proposal.tenant = static_cast<__u8>(ANIC_TRY(id_of(options, "tenant", options.tenant, ids.tenants)));
   if (!options.service.empty())
     proposal.service = ANIC_TRY(id_of(options, "service", options.service, ids.services));
   const std::uint32_t agent = ANIC_TRY(agent_of(options, ANIC_TRY(kern::read_guarding(maps))));
   auto names = ANIC_TRY(read_audit_names(maps));
-  const Proposer proposer(options, proposal, std::move(status), std::move(maps), std::move(names));
+  const Proposer proposer(options, proposal, tables.services[proposal.service].cls, std::move(status),
+                          std::move(maps), std::move(names));
   if (!options.dry_run) return proposer.run(agent);
   proposer.say_forecast(agent);
   return 0;
