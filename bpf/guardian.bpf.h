@@ -536,6 +536,7 @@ __weak __noinline int anic_enter_failsafe(__u32 tenant, __u32 kind, __u32 invari
 	struct anic_modes *modes = anic_modes_of();
 	struct anic_dump *dump = bpf_map_lookup_elem(&anic_dumps, &tenant);
 	const struct anic_envelope *envelope = anic_envelope_of(scratch);
+	const struct anic_session *session = anic_session_in(slot);
 	__u32 *word, before;
 	__u64 until_ns;
 
@@ -545,17 +546,18 @@ __weak __noinline int anic_enter_failsafe(__u32 tenant, __u32 kind, __u32 invari
 	before = ANIC_MODE_FAILSAFE(*word);
 	until_ns = anic_is_latched(kind) ? 0 : scratch->now_ns + envelope->cool_down_ns;
 	if (before && (before == kind || !anic_is_latched(kind))) { /* the cool-down begins anew */
-		if (!anic_is_latched(before))
-			dump->until_ns = until_ns;
-		return 0;
+		if (anic_is_latched(before))
+			until_ns = 0;
+		*word |= ANIC_MODE_ALARM; /* whoever acknowledged the last one has not seen this one */
+	} else {
+		anic_write_dump(tenant, kind, invariant, slot);
+		*word = kind | ANIC_MODE_ALARM;
+		if (tenant && kind != ANIC_FAILSAFE_OPERATOR)
+			anic_count_failure(tenant, envelope, scratch->now_ns);
 	}
-	anic_write_dump(tenant, kind, invariant, slot);
 	dump->until_ns = until_ns;
-	*word = kind | ANIC_MODE_ALARM;
-	if (tenant && kind != ANIC_FAILSAFE_OPERATOR)
-		anic_count_failure(tenant, envelope, scratch->now_ns);
-	anic_record_failsafe(scratch, ANIC_DECIDED_FAILSAFE_ENTER, tenant, kind, invariant, dump->session,
-			     until_ns);
+	anic_record_failsafe(scratch, ANIC_DECIDED_FAILSAFE_ENTER, tenant, kind, invariant,
+			     session ? session->id : 0, until_ns);
 	return 0;
 }
 

@@ -348,6 +348,51 @@ TEST_CASE("guardian: L4: what an operator entered stays until he ends it, and th
   CHECK(guarded.failsafe(ANIC_ORDER_NONE, 0, kStart) == -EINVAL);
 }
 
+TEST_CASE(
+    "guardian: L4: what fails again in the cool-down is recorded and an alarm again, if it was "
+    "acknowledged") {
+  Guarded guarded;
+  const TestSession first(guarded.instance(), everything_of(1), kStart);
+  CHECK(first.drain(kStart) == 0);
+  std::uint64_t now = kStart + 1001 * kMs;
+  guarded.tick(now);
+  CHECK(guarded.failsafe(ANIC_ORDER_ACK, kAcme, now) == 0);
+  CHECK(guarded.mode(kAcme) == ANIC_FAILSAFE_HEARTBEAT);
+  const TestSession next(guarded.instance(), everything_of(1), now);
+  CHECK(next.drain(now) == 0);
+  (void)guarded.take();
+  now += 1001 * kMs;
+  guarded.tick(now);
+  CHECK(guarded.mode(kAcme) == (ANIC_FAILSAFE_HEARTBEAT | ANIC_MODE_ALARM));
+  const auto records = guarded.take();
+  REQUIRE(records.size() == 2);
+  CHECK(records[0].kind == ANIC_RECORD_FAILSAFE);
+  CHECK(records[0].decided == ANIC_DECIDED_FAILSAFE_ENTER);
+  CHECK(records[0].invariant == ANIC_INVARIANT_L1);
+  CHECK(records[0].session == next.id());
+  CHECK(records[0].until_ns == now + 30 * kSecond);
+  CHECK(records[1].kind == ANIC_RECORD_CLOSE);
+  CHECK(guarded.dump(kAcme).until_ns == now + 30 * kSecond);
+  CHECK(guarded.dump(kAcme).session == first.id());  // what led to it
+}
+
+TEST_CASE("guardian: L4: what fails while an operator has it in fail-safe is an alarm, and ends nothing") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything_of(1), kStart);
+  CHECK(session.drain(kStart) == 0);
+  CHECK(guarded.failsafe(ANIC_ORDER_ENTER, kAcme, kStart) == 0);
+  CHECK(guarded.failsafe(ANIC_ORDER_ACK, kAcme, kStart) == 0);
+  (void)guarded.take();
+  guarded.tick(kStart + 1001 * kMs);
+  CHECK(guarded.mode(kAcme) == (ANIC_FAILSAFE_OPERATOR | ANIC_MODE_ALARM));
+  const auto entered = of_kind(guarded.take(), ANIC_RECORD_FAILSAFE);
+  REQUIRE(entered.size() == 1);
+  CHECK(entered[0].failsafe == ANIC_FAILSAFE_HEARTBEAT);
+  CHECK(entered[0].until_ns == 0);
+  guarded.tick(kStart + 60 * kSecond);
+  CHECK(ANIC_MODE_FAILSAFE(guarded.mode(kAcme)) == ANIC_FAILSAFE_OPERATOR);
+}
+
 TEST_CASE("guardian: L4: an operator takes an automatic fail-safe over") {
   Guarded guarded(guarded_policy(R"("cool_down": "100ms")"));
   const TestSession session(guarded.instance(), everything_of(1), kStart);

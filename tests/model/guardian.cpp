@@ -225,21 +225,23 @@ void Guardian::write_dump(std::uint32_t tenant, anic_failsafe kind, anic_invaria
 }
 
 /// A latched kind takes over one that ends by itself; else what is in force stays, and its cool-down begins
-/// anew.
+/// anew. Each time is recorded, and an alarm.
 void Guardian::enter_failsafe(std::uint32_t tenant, anic_failsafe kind, anic_invariant invariant,
                               const anic_session* session) {
   std::uint32_t& word = state_.modes.at(tenant);
   anic_dump& dump = state_.dumps.at(tenant);
   const std::uint32_t before = ANIC_MODE_FAILSAFE(word);
   const std::uint64_t until_ns = is_latched(kind) ? 0 : now_ns_ + envelope().cool_down_ns;
-  if (before != 0 && (before == kind || !is_latched(kind))) {
-    if (!is_latched(before)) dump.until_ns = until_ns;
-    return;
+  const bool takes_over = before == 0 || (before != kind && is_latched(kind));
+  if (takes_over) {
+    write_dump(tenant, kind, invariant, session);
+    word = kind;
   }
-  write_dump(tenant, kind, invariant, session);
-  dump.until_ns = until_ns;
-  word = kind | ANIC_MODE_ALARM;
-  if (tenant != 0 && kind != ANIC_FAILSAFE_OPERATOR) {
+  word |= ANIC_MODE_ALARM;
+  dump.until_ns = is_latched(before) ? 0 : until_ns;
+  record_failsafe(ANIC_DECIDED_FAILSAFE_ENTER, tenant, kind, invariant, session != nullptr ? session->id : 0,
+                  dump.until_ns);
+  if (takes_over && tenant != 0 && kind != ANIC_FAILSAFE_OPERATOR) {
     anic_ward& ward = state_.wards.at(tenant);
     if (ward.failed == 0 || now_ns_ - ward.failed_ns >= envelope().instability_ns) {
       ward.failed = 0;
@@ -247,7 +249,6 @@ void Guardian::enter_failsafe(std::uint32_t tenant, anic_failsafe kind, anic_inv
     }
     ++ward.failed;
   }
-  record_failsafe(ANIC_DECIDED_FAILSAFE_ENTER, tenant, kind, invariant, dump.session, until_ns);
 }
 
 void Guardian::leave_failsafe(std::uint32_t tenant, anic_invariant invariant, bool acknowledged) {
