@@ -244,6 +244,8 @@ static int anic_recheck_session(__u32 slot, void *context)
 		return 0;
 	anic_flush_rejection(session); /* while its tenant's id is that tenant's */
 	session->asked.tenants &= ~switching->fresh;
+	if (session->heard_ns) /* its holder does not know yet how often it has to be heard of from now on */
+		session->heard_ns = switching->now_ns;
 	agent = session->agent;
 	before = anic_guarding_of(scratch->generation);
 	after = anic_guarding_of(switching->next);

@@ -91,6 +91,18 @@ TEST_CASE("guardian: L1: a session that is not heard of is fail-safe for its ten
   CHECK(session.drain(kStart + 2 * kSecond) == -ESTALE);
 }
 
+TEST_CASE("guardian: L1: a policy with a shorter heartbeat gives its sessions that long to hear of it") {
+  Guarded guarded(guarded_policy(R"("heartbeat": "60s")"));
+  const TestSession session(guarded.instance(), everything_of(1), kStart);
+  CHECK(session.drain(kStart) == 0);
+  const std::uint64_t updated = kStart + 30 * kSecond;
+  guarded.install(guarded_policy(R"("heartbeat": "1s")"), updated);
+  guarded.tick(updated + kSecond);
+  CHECK(guarded.mode(kAcme) == 0);
+  guarded.tick(updated + kSecond + 1);
+  CHECK(guarded.mode(kAcme) == (ANIC_FAILSAFE_HEARTBEAT | ANIC_MODE_ALARM));
+}
+
 TEST_CASE("guardian: L1: a session that was never heard of ends after a minute, without alarm") {
   Guarded guarded;
   REQUIRE(try_open(guarded, 1, kStart) >= 0);

@@ -443,6 +443,7 @@ void Guardian::recheck_sessions(const policy::Tables& next, std::uint64_t fresh)
     if (session.id == 0) continue;
     flush_rejection(session);
     session.asked.tenants &= ~fresh;
+    if (session.heard_ns != 0) session.heard_ns = now_ns_;
     const auto name = [&](const policy::Tables& tables) {
       return policy::name_in(std::span(tables.guarding.agents)[session.agent].name);
     };

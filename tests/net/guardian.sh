@@ -276,6 +276,37 @@ updated() {
     no_hole
 }
 
+test_case "guardian: a session that hardly ever had to be heard of outlives a policy with a short heartbeat" updated_heartbeat
+updated_heartbeat() {
+    begin '"heartbeat": "60s"'
+    hold queue_weight_adjust --tenant acme --class rpc --value 100 --for 60s # as it is stated: nothing is to be given back
+    sleep 3
+    policy '"heartbeat": "2s"' another
+    "$LOAD" update lab0 --netns $SERVER --policy "$POLICY" >/dev/null
+    sleep 4
+    alarmed 0 || fail "there is an alarm: $(guardian failsafes)"
+    kill -INT "$held"
+    ended 0 stopped
+}
+
+test_case "guardian: A3: the chain goes on with the programs of an upgrade, and a detach is its last record" last_record
+last_record() {
+    begin "$CALM"
+    "$AUDIT" tail lab0 --netns $SERVER --follow --json >"$WORK/follow" &
+    local follower=$!
+    weight 150 --for 100ms >/dev/null
+    "$LOAD" upgrade lab0 --netns $SERVER >/dev/null
+    weight 150 --for 100ms >/dev/null
+    failsafe enter --reason 'the new programs' >/dev/null
+    detach >/dev/null
+    until_true 10 grep -q '"kind":"detach"' "$WORK/follow"
+    kill -INT $follower
+    wait $follower || true
+    equal "$(jq -s -c '[.[].record.seq] == [range(1; length + 1)]' "$WORK/follow")" true "numbers of the records"
+    equal "$(jq -s -r '[.[].record | select(.kind == "decision" or .kind == "failsafe").kind] | join(" ")' "$WORK/follow")" "decision decision failsafe" "what was decided"
+    equal "$(tail -n 1 "$WORK/follow" | jq -r '.record | "\(.kind) \(.invariant)"')" "detach A3" "the last record"
+}
+
 test_case "guardian: a detach under a change that is held leaves nothing, and who held it hears of it" detached
 detached() {
     begin "$QUICK"

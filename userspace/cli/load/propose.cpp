@@ -37,6 +37,7 @@ namespace {
 constexpr std::uint64_t kCookie = 1;  // of the one proposal of its session
 constexpr int kRejected = 1;
 constexpr int kVoid = 1;
+constexpr std::uint64_t kLookNs = 30'000'000;  // a third of the shortest heartbeat that a policy can have
 
 struct Options {
   std::string ifname;
@@ -273,16 +274,19 @@ class Proposer final {
     const std::uint64_t until =
         answer.until_ns != 0 ? answer.until_ns : monotonic_ns() + proposal_.duration_ns;
     std::uint64_t next = 0;
+    std::uint32_t generation = 0;
     for (;;) {
       const std::uint64_t now = monotonic_ns();
       if (now >= until) return End::TimeOver;
       if (stop_requested()) return End::Stopped;
-      if (now >= next) {
+      const std::uint32_t in_force_now = ANIC_TRY(kern::read_in_force(maps_)).generation;
+      if (now >= next || in_force_now != generation) {  // another policy has another heartbeat
+        generation = in_force_now;
         if (!ANIC_TRY(session.drain())) return End::Void;
         if (changed && !ANIC_TRY(in_force(session.id())) && monotonic_ns() < until) return End::Reverted;
         next = now + ANIC_TRY(kern::read_guarding(maps_)).envelope.heartbeat_ns / 3;
       }
-      const std::uint64_t wait = std::min({until - now, next - now, std::uint64_t{kStopCheckMs} * 1'000'000});
+      const std::uint64_t wait = std::min({until - now, next - now, kLookNs});
       std::this_thread::sleep_for(std::chrono::nanoseconds(wait));
     }
   }
