@@ -276,7 +276,6 @@ static __always_inline int anic_rewrite_all(void)
 			     ANIC_INVARIANT_R2);
 		anic_rewrite(scratch, anic_within(scratch->value, was > step ? was - step : 0, was + step),
 			     ANIC_INVARIANT_R1);
-		anic_rewrite(scratch, anic_max(scratch->value, 1), ANIC_INVARIANT_I2);
 		break;
 	case ANIC_CHANGE_BULK_PATH_THROTTLE:
 		lane = anic_lane_in(scratch->generation, ANIC_PROFILE_POLICY,

@@ -173,7 +173,6 @@ void Guardian::rewrite_weight(Judgement& judgement) const {
   judgement.rewrite(std::clamp<std::uint64_t>(judgement.value, envelope().weight_min, envelope().weight_max),
                     ANIC_INVARIANT_R2);
   judgement.rewrite(std::clamp(judgement.value, least, judgement.observed + step), ANIC_INVARIANT_R1);
-  judgement.rewrite(std::max<std::uint64_t>(judgement.value, 1), ANIC_INVARIANT_I2);
 }
 
 /// A percentage is that of whole hundreds.

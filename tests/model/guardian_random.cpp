@@ -31,7 +31,7 @@ anic_envelope GuardianRandom::envelope(std::uint64_t link_bps) {
   envelope.instability_ns = any_of({kSecond, 10 * kSecond, 60 * kSecond});
   envelope.cool_down_ns = any_of({100 * kMs, 100 * kMs, kSecond, 30 * kSecond});
   envelope.slo_interval_ns = any_of({10 * kMs, 100 * kMs, kSecond});
-  envelope.weight_min = any_of({0U, 1U, 1U, 50U});  // no document can say 0
+  envelope.weight_min = any_of({1U, 1U, 50U});
   envelope.weight_max = any_of({50U, 200U, 1000U});
   envelope.weight_step = any_of({1U, 10U, 100U, 1000U});
   envelope.throttle_percent = any_of({1U, 10U, 50U, 100U});
@@ -55,7 +55,9 @@ anic_envelope GuardianRandom::envelope(std::uint64_t link_bps) {
 void GuardianRandom::add_tenants(policy::Policy& policy) {
   for (const anic_class cls : policy::kClasses) {
     policy::StatedTerms& terms = policy.classes[cls];
-    terms.weight = static_cast<std::uint16_t>(1 + below(300));
+    const anic_envelope& envelope = policy.envelope;
+    const std::uint64_t most = std::min<std::uint64_t>(envelope.weight_max, 300);
+    terms.weight = static_cast<std::uint16_t>(envelope.weight_min + below(most - envelope.weight_min + 1));
     if (one_in(2)) terms.floor_percent = static_cast<std::uint16_t>(below(26));
     if (!one_in(3)) terms.slo_ns = kMs;
   }
@@ -121,11 +123,11 @@ policy::Policy GuardianRandom::policy() {
   policy::Policy policy;
   policy.name = "random";
   policy.link_rate_bps = one_in(8) ? 0 : kLink;
+  policy.envelope = envelope(policy.link_rate_bps);
   add_tenants(policy);
   add_services(policy);
   add_cpus(policy);
   add_agents(policy);
-  policy.envelope = envelope(policy.link_rate_bps);
   policy.fallback.keeps_paths = one_in(2);
   if (one_in(2)) policy.fallback.weights.fill(static_cast<std::uint16_t>(1 + below(100)));
   for (std::uint8_t& byte : policy.digest) byte = static_cast<std::uint8_t>(below(256));

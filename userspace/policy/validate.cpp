@@ -285,6 +285,29 @@ void check_dscp(const Policy& policy) {
   }
 }
 
+/// R2: what is stated is in the range of what may be proposed, or the first change would have to leave its
+/// step or the range. `tenant`: its number.
+void check_weight(const Policy& policy, std::size_t tenant, anic_class cls) {
+  const anic_envelope& envelope = policy.envelope;
+  const std::uint16_t weight = policy.terms(&policy.tenants[tenant], cls).weight;
+  if (weight >= envelope.weight_min && weight <= envelope.weight_max) return;
+  const bool is_more = weight > envelope.weight_max;
+  const std::string bound = is_more ? "/guardian/weight/maximum" : "/guardian/weight/minimum";
+  const std::string key = fmt::format("/classes/{}/weight", class_name(cls));
+  const bool is_own = policy.tenants[tenant].classes[cls].weight.has_value();
+  if (!is_own && !policy.classes[cls].weight.has_value()) {
+    throw Fault{bound,
+                fmt::format("{} is {} than {}, the weight of {} where none is stated",
+                            is_more ? envelope.weight_max : envelope.weight_min, is_more ? "less" : "more",
+                            weight, class_name(cls)),
+                "state " + key};
+  }
+  throw Fault{(is_own ? fmt::format("/tenants/{}", tenant) : "") + key,
+              fmt::format("{} is {} than the {} of {}", weight, is_more ? "more" : "less",
+                          is_more ? envelope.weight_max : envelope.weight_min, bound),
+              "a weight that no agent may ask for cannot be tuned"};
+}
+
 void check_guardian(const Policy& policy) {
   const anic_envelope& envelope = policy.envelope;
   if (envelope.weight_max < envelope.weight_min) {
@@ -292,6 +315,9 @@ void check_guardian(const Policy& policy) {
                 fmt::format("{} is less than the {} of /guardian/weight/minimum", envelope.weight_max,
                             envelope.weight_min),
                 ""};
+  }
+  for (std::size_t i = 0; i < policy.tenants.size(); ++i) {
+    for (const anic_class cls : kClasses) check_weight(policy, i, cls);
   }
   check_rate(policy, envelope.borrow_max_bps, "a rate to borrow", "/guardian/borrow/maximum");
   if (envelope.borrow_step_bps <= envelope.borrow_max_bps) return;
