@@ -302,8 +302,9 @@ static __always_inline void anic_check_lock(struct anic_guard *guard, __u64 now_
 	if (!modes || !locked_ns || (__s64)(now_ns - locked_ns) <= ANIC_LOCK_STUCK_NS ||
 	    ANIC_MODE_FAILSAFE(modes->words[0]))
 		return;
-	modes->words[0] = ANIC_FAILSAFE_STUCK | ANIC_MODE_ALARM;
-	guard->stuck_ns = now_ns;
+	/* before the mode: whoever has the lock again, and sees that, finds what is still to be done */
+	*(volatile __u64 *)&guard->stuck_ns = now_ns;
+	__sync_lock_test_and_set(&modes->words[0], ANIC_FAILSAFE_STUCK | ANIC_MODE_ALARM);
 }
 
 /* 0, or -EBUSY: somebody holds the lock. `now_ns`: of tests; 0: when the lock is taken. */
