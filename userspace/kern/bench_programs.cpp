@@ -40,6 +40,7 @@ Status BenchPrograms::set(const anic_bench& setup) const {
 int BenchPrograms::flows_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_flows); }
 int BenchPrograms::noop_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_noop); }
 int BenchPrograms::chain_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_chain); }
+int BenchPrograms::fill_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_fill); }
 int BenchPrograms::tick_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_tick); }
 
 }  // namespace agentnic::kern

@@ -23,7 +23,8 @@ class BenchPrograms final {
   [[nodiscard]] int flows_fd() const noexcept;  ///< the packet path on the next flow
   [[nodiscard]] int noop_fd() const noexcept;   ///< choosing the next flow alone
   [[nodiscard]] int chain_fd() const noexcept;  ///< records of the audit, as many as an order's `what`
-  [[nodiscard]] int tick_fd() const noexcept;   ///< one tick; like the one before it answers with ns
+  [[nodiscard]] int fill_fd() const noexcept;   ///< all that a tick can find to do, at an order's time
+  [[nodiscard]] int tick_fd() const noexcept;   ///< one tick at an order's time; answers with ns, as chain
 
  private:
   struct Destroy {
