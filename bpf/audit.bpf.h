@@ -103,6 +103,12 @@ __weak __noinline int anic_chain_add(struct anic_record *record)
 	return 0;
 }
 
+/* The same of a record that is not one of the chain's last two. */
+static __always_inline int anic_chain_add_before_end(struct anic_record *record)
+{
+	return anic_audit_room() < ANIC_AUDIT_LAST + ANIC_AUDIT_TAKES ? -ENOSPC : anic_chain_add(record);
+}
+
 static __always_inline void anic_count_lost(struct anic_chain *chain, const struct anic_record *record)
 {
 	__u32 kind = record->kind;
@@ -135,7 +141,7 @@ static __always_inline int anic_keep(struct anic_record *record)
 	if (!chain || chain->ended)
 		return 0;
 	anic_date(chain, record);
-	if (!chain->waiting && !anic_chain_add(record))
+	if (!chain->waiting && !anic_chain_add_before_end(record))
 		return 1;
 	index = (chain->waiting_first + chain->waiting) % ANIC_WAITING_MAX;
 	place = chain->waiting < ANIC_WAITING_MAX ? bpf_map_lookup_elem(&anic_waiting, &index) : NULL;
@@ -188,11 +194,22 @@ static int anic_flush_one(__u32 i, void *nothing)
 		return 1;
 	index = chain->waiting_first % ANIC_WAITING_MAX;
 	record = bpf_map_lookup_elem(&anic_waiting, &index);
-	if (!record || anic_chain_add(record))
+	if (!record || anic_chain_add_before_end(record))
 		return 1;
 	chain->waiting_first = (index + 1) % ANIC_WAITING_MAX;
 	chain->waiting--;
 	return 0;
+}
+
+/* What was lost, which has time, in this record. */
+static __always_inline void anic_say_lost(struct anic_chain *chain, struct anic_record *record)
+{
+	record->invariant = ANIC_INVARIANT_A2;
+	__builtin_memcpy(record->reason, &chain->lost, sizeof(record->reason));
+	if (anic_chain_add(record))
+		return;
+	chain->lost = (struct anic_lost){};
+	chain->lost_now = 0;
 }
 
 /* What waits, into the chain; and then what was lost, which has time, in this record. */
@@ -204,14 +221,8 @@ static __always_inline void anic_flush(struct anic_record *record)
 		return;
 	if (chain->waiting)
 		bpf_loop(ANIC_WAITING_MAX, anic_flush_one, NULL, 0);
-	if (!chain->lost_now || !anic_may_record(chain, 1))
-		return;
-	record->invariant = ANIC_INVARIANT_A2;
-	__builtin_memcpy(record->reason, &chain->lost, sizeof(record->reason));
-	if (anic_chain_add(record))
-		return;
-	chain->lost = (struct anic_lost){};
-	chain->lost_now = 0;
+	if (chain->lost_now && anic_may_record(chain, 1))
+		anic_say_lost(chain, record);
 }
 
 #endif

@@ -235,6 +235,24 @@ static int anic_end_each(__u32 slot, void *nothing)
 	return 0;
 }
 
+static int anic_lose_one(__u32 i, void *nothing)
+{
+	struct anic_chain *chain = anic_chain_of();
+	const struct anic_record *record;
+	__u32 index;
+
+	if (!chain || !chain->waiting)
+		return 1;
+	index = chain->waiting_first % ANIC_WAITING_MAX;
+	record = bpf_map_lookup_elem(&anic_waiting, &index);
+	if (!record)
+		return 1;
+	anic_count_lost(chain, record);
+	chain->waiting_first = (index + 1) % ANIC_WAITING_MAX;
+	chain->waiting--;
+	return 0;
+}
+
 static int anic_end_each_tenancy(__u32 i, void *context)
 {
 	struct anic_scratch *scratch = anic_scratch_of();
@@ -251,7 +269,9 @@ static int anic_end_each_tenancy(__u32 i, void *context)
 	return 0;
 }
 
-/* Ends all sessions, and then the chain, after what waited for room that is there by now, and all tenancies.
+/*
+ * Ends all sessions, and then the chain, after what waited for room that is there by now, and all tenancies. What
+ * still waits is lost, which has a place in the chain, and so has its end.
  */
 SEC("raw_tp")
 int anic_end(struct anic_order *args)
@@ -267,10 +287,15 @@ int anic_end(struct anic_order *args)
 		bpf_loop(ANIC_SESSIONS_MAX, anic_end_each, NULL, 0);
 		anic_flush(anic_new_record(scratch, ANIC_RECORD_LOST));
 		bpf_loop(ANIC_TENANTS_MAX - 1, anic_end_each_tenancy, &wall_ns, 0);
+		if (chain->waiting) /* there will be no room for it any more */
+			bpf_loop(ANIC_WAITING_MAX, anic_lose_one, NULL, 0);
+		if (chain->lost_now)
+			anic_say_lost(chain, anic_new_record(scratch, ANIC_RECORD_LOST));
 		record = anic_new_record(scratch, ANIC_RECORD_DETACH);
 		record->invariant = ANIC_INVARIANT_A3;
 		record->requested = wall_ns;
-		anic_keep(record);
+		anic_date(chain, record);
+		anic_chain_add(record);
 		chain->ended = 1;
 	}
 	anic_unlock();

@@ -143,6 +143,8 @@ ANIC_ASSERT(sizeof(struct anic_lost) == ANIC_TEXT_LEN);
 #define ANIC_AUDIT_BYTES (1 << 20)
 #define ANIC_AUDIT_RESERVE (ANIC_AUDIT_BYTES / 8)
 #define ANIC_AUDIT_TAKES (sizeof(struct anic_record) + 8) /* in the ring, with its header */
+/* Of that, this is for the last two records: what was lost, and that the chain ends. */
+#define ANIC_AUDIT_LAST (2 * ANIC_AUDIT_TAKES)
 #define ANIC_WAITING_MAX 256
 
 #define ANIC_TENANT_SEQS 256 /* as many as a byte can name */

@@ -18,6 +18,7 @@ using namespace agentnic;
 namespace {
 
 constexpr std::uint64_t kRecords = ANIC_AUDIT_BYTES / ANIC_AUDIT_TAKES;
+constexpr std::uint64_t kBeforeEnd = kRecords - ANIC_AUDIT_LAST / ANIC_AUDIT_TAKES;
 constexpr std::uint64_t kRequested = (ANIC_AUDIT_BYTES - ANIC_AUDIT_RESERVE) / ANIC_AUDIT_TAKES;
 
 /// Rates of change and so on that are no obstacle to many thousand proposals.
@@ -112,12 +113,12 @@ TEST_CASE(
   filler.fill();
   order_often(guarded, (kRecords - kRequested) / 2 + 20, filler.now);
   const anic_chain full = chain_of(guarded);
-  CHECK(full.seq == kRecords);
+  CHECK(full.seq == kBeforeEnd);
   CHECK(full.waiting >= 30);
   const std::uint64_t lost = full.lost_total;
   CHECK(filler.session.propose(weight(kAcme, ANIC_CLASS_RPC, 150), filler.now).invariant ==
         ANIC_INVARIANT_A1);
-  CHECK(guarded.take().size() == kRecords);
+  CHECK(guarded.take().size() == kBeforeEnd);
   // There is room; but what waits has to come first.
   CHECK(filler.session.propose(weight(kAcme, ANIC_CLASS_RPC, 150), filler.now).invariant ==
         ANIC_INVARIANT_A1);
@@ -280,6 +281,31 @@ TEST_CASE("guardian: A3: what waits for room comes before the last record") {
   CHECK(records.back().kind == ANIC_RECORD_DETACH);
   CHECK(records.back().tenant == 0);
   CHECK(of_kind(records, ANIC_RECORD_FAILSAFE).size() == waiting);
+}
+
+TEST_CASE("guardian: A3: with a full ring the last records are what is lost, and the end") {
+  Filler filler;
+  Guarded& guarded = filler.guarded;
+  filler.fill();
+  order_often(guarded, (kRecords - kRequested) / 2 + ANIC_WAITING_MAX, filler.now);
+  const anic_chain full = chain_of(guarded);
+  CHECK(full.seq == kBeforeEnd);
+  CHECK(full.waiting == ANIC_WAITING_MAX);
+  CHECK(order(guarded.instance(), "end", order_at(filler.now)) == 0);
+  const anic_chain ended = chain_of(guarded);
+  CHECK(ended.ended == 1);
+  CHECK(ended.waiting == 0);
+  CHECK(ended.lost_now == 0);
+  const auto records = guarded.take();
+  REQUIRE(records.size() == kRecords);
+  CHECK(records.back().kind == ANIC_RECORD_DETACH);
+  CHECK(records.back().tenant == 0);
+  const anic_record& lost = records[records.size() - 2];
+  CHECK(lost.kind == ANIC_RECORD_LOST);
+  anic_lost counts{};
+  std::memcpy(&counts, lost.reason, sizeof(counts));
+  CHECK(counts.by_kind[ANIC_RECORD_FAILSAFE] >= ANIC_WAITING_MAX);
+  CHECK(counts.by_kind[ANIC_RECORD_DETACH] >= 1);  // of the tenants' parts
 }
 
 TEST_CASE("guardian: the chain begins with the key that it is given, and says its number") {

@@ -50,7 +50,7 @@ bool AuditRing::add(anic_record& record) {
 
 bool AuditRing::keep(anic_record record) {
   if (chain_.ended != 0) return false;
-  if (waiting_.empty() && add(record)) return true;
+  if (waiting_.empty() && has_room_before_end() && add(record)) return true;
   if (waiting_.size() == ANIC_WAITING_MAX) {
     lose(record);
     return false;
@@ -79,14 +79,29 @@ void AuditRing::lose(const anic_record& record) {
 }
 
 void AuditRing::flush(anic_record lost) {
-  while (!waiting_.empty() && enter(waiting_.front())) waiting_.pop_front();
+  while (!waiting_.empty() && has_room_before_end() && enter(waiting_.front())) waiting_.pop_front();
   chain_.waiting = static_cast<__u32>(waiting_.size());
-  if (chain_.lost_now == 0 || !may_add(1)) return;
+  if (chain_.lost_now != 0 && may_add(1)) say_lost(lost);
+}
+
+void AuditRing::say_lost(anic_record lost) {
   std::memcpy(lost.reason, &chain_.lost, sizeof(lost.reason));
-  add(lost);
+  if (!add(lost)) return;
   chain_.lost = {};
   chain_.lost_now = 0;
 }
+
+/// What waits is lost; the last two records have room of their own.
+void AuditRing::end(const anic_record& lost, anic_record last) {
+  for (const Written& written : waiting_) lose(written.record);
+  waiting_.clear();
+  chain_.waiting = 0;
+  if (chain_.lost_now != 0) say_lost(lost);
+  add(last);
+  chain_.ended = 1;
+}
+
+bool AuditRing::has_room_before_end() const { return free_bytes() >= ANIC_AUDIT_LAST + ANIC_AUDIT_TAKES; }
 
 std::vector<anic_record> AuditRing::take(std::size_t most) {
   const auto end = unread_.begin() + static_cast<std::ptrdiff_t>(std::min(most, unread_.size()));

@@ -36,8 +36,8 @@ class AuditRing final {
   /// What waits enters; then what was lost is said, in this record.
   void flush(anic_record lost);
 
-  /// Nothing follows.
-  void end() { chain_.ended = 1; }
+  /// Nothing follows on the last record.
+  void end(const anic_record& lost, anic_record last);
 
   /// What a reader takes: so many at most.
   std::vector<anic_record> take(std::size_t most);
@@ -53,6 +53,9 @@ class AuditRing final {
   };
   [[nodiscard]] Written written_now(const anic_record& record) const;
   bool enter(Written& written);
+  void say_lost(anic_record lost);
+  /// For one that is not one of the last two.
+  [[nodiscard]] bool has_room_before_end() const;
   [[nodiscard]] std::size_t free_bytes() const;
 
   anic_chain chain_{};

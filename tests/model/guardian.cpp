@@ -526,8 +526,7 @@ void Guardian::end(std::uint64_t now_ns) {
   }
   anic_record record = new_record(ANIC_RECORD_DETACH);
   record.invariant = ANIC_INVARIANT_A3;
-  ring_.keep(record);
-  ring_.end();
+  ring_.end(lost_record(), record);
 }
 
 void Guardian::count_turns(std::uint32_t lane, std::uint64_t samples, std::uint64_t over_slo) {
