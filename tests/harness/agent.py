@@ -103,6 +103,14 @@ def chatty(message):
     answer(message)
 
 
+def wordy(message):
+    if message["number"] == 3:
+        note(("x" * 999 + "\n") * 100 + "last words, without an end: ")
+        sys.stderr.write("so long")
+        sys.stderr.flush()
+    answer(message)
+
+
 def dies(_):
     sys.exit(3)
 

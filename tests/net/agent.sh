@@ -141,13 +141,17 @@ ends_well() {
     nothing_left
 }
 
-test_case "agent: what a program says on its standard error is passed on, and cannot paint a terminal" chatty
+test_case "agent: what a program says on its standard error is passed on, cannot paint a terminal, and never holds it up" chatty
 chatty() {
     begin
     try agent --ticks 10 --exec python3 -c "$PROGRAM" chatty
     equal "$status" 0 "exit status ($err)"
     [[ $err == *'the program says "\u001b[31mred'* ]] || fail "it was not passed on: $err"
     [[ $err != *$'\e'* ]] || fail "an escape sequence came through"
+    try agent --ticks 10 --exec python3 -c "$PROGRAM" wordy # more than its pipe holds, before one answer
+    equal "$status" 0 "exit status of a wordy one ($err)"
+    [[ $err =~ "the program said "[0-9]{5}" bytes more" ]] || fail "it was not said how much was left out: $err"
+    [ ${#err} -lt 9000 ] || fail "${#err} bytes were passed on"
 }
 
 test_case "agent: from inside there are no sockets, no files to write, no pins, no other processes, no root" world

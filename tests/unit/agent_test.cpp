@@ -2,6 +2,7 @@
 //
 // What agents are told and say: observations, answers, lines.
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "agent/controller.hpp"
+#include "agent/error_text.hpp"
 #include "agent/lines.hpp"
 #include "agent/observation.hpp"
 #include "agent/wire.hpp"
@@ -268,6 +270,35 @@ TEST_CASE("agent: lines come whole, however their bytes come, and none is too lo
   CHECK_FALSE(lines.too_long());
   lines.add("x");
   CHECK(lines.too_long());
+}
+
+TEST_CASE(
+    "agent: words on standard error are passed on as lines, escaped, and the last one without its end") {
+  agent::ErrorText errors;
+  CHECK(errors.add("one\n\x1b[31m", kStart) == "agentnic-agent: the program says \"one\"\n");
+  CHECK(errors.add("red\n", kStart) == "agentnic-agent: the program says \"\\u001b[31mred\"\n");
+  CHECK(errors.add(std::string(agent::kErrorLine, 'x'), kStart).empty());
+  CHECK(errors.add("x", kStart).starts_with("agentnic-agent: the program says \"xx"));
+  CHECK(errors.end() == "agentnic-agent: the program says \"x\"\n");
+  CHECK(errors.end().empty());
+}
+
+TEST_CASE(
+    "agent: of words that nobody could read the first of each second are passed on, and how much there was") {
+  agent::ErrorText errors;
+  const std::string line = std::string(99, 'x') + "\n";
+  std::string lines;
+  for (int i = 0; i < 1000; ++i) lines += line;
+  const std::string printed = errors.add(lines, kStart);
+  CHECK(printed.size() <= agent::kErrorsASecond);
+  CHECK(printed.size() > agent::kErrorsASecond / 2);
+  const auto passed = static_cast<std::size_t>(std::ranges::count(printed, '\n'));
+  CHECK(errors.add(line, kStart + 999 * kMs).empty());
+  const std::string more = "agentnic-agent: the program said " + std::to_string((1001 - passed) * 100);
+  CHECK(errors.add("on\n", kStart + 1000 * kMs) ==
+        more + " bytes more\nagentnic-agent: the program says \"on\"\n");
+  CHECK(errors.add(lines, kStart + 1001 * kMs).size() > agent::kErrorsASecond / 2);
+  CHECK(errors.end().starts_with("agentnic-agent: the program said "));
 }
 
 TEST_CASE("agent: the static controller leaves everything as it is") {

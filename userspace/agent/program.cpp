@@ -12,15 +12,14 @@
 
 #include "base/clock.hpp"
 #include "base/stop.hpp"
-#include "policy/text.hpp"
 #include "policy/units.hpp"
 
 namespace agentnic::agent {
 namespace {
 
-constexpr std::size_t kUnsentMax = 1U << 20U;  // an observation of all lanes is a fifth of this
-constexpr int kBadLinesMax = 16;               // instead of one answer
-constexpr std::size_t kErrorPart = 4096;       // bytes of standard error that are passed on at a time
+constexpr std::size_t kUnsentMax = 1U << 20U;     // an observation of all lanes is a fifth of this
+constexpr int kBadLinesMax = 16;                  // instead of one answer
+constexpr std::size_t kErrorsAtOnce = 1U << 20U;  // bytes: no pipe of who has no privileges holds more
 constexpr std::uint64_t kMs = 1'000'000;
 
 std::unexpected<Error> fault(std::string what) {
@@ -35,7 +34,15 @@ ProgramController::ProgramController(Pipes pipes, const Hello& hello, Names name
       session_(hello.session),
       unsent_(hello_line(hello, names_)) {}
 
+ProgramController::~ProgramController() { end_errors(); }
+
 Result<std::optional<std::vector<Proposal>>> ProgramController::decide(const Observation& observation) {
+  auto answer = answer_to(observation);
+  if (!answer) end_errors();  // its last words may be the reason, and come before the error
+  return answer;
+}
+
+Result<std::optional<std::vector<Proposal>>> ProgramController::answer_to(const Observation& observation) {
   relay_errors();
   tick_ = observation.tick;
   ANIC_TRY(send(observation_line(observation)));
@@ -51,11 +58,9 @@ Result<std::optional<std::vector<Proposal>>> ProgramController::decide(const Obs
     }
     if (lines_.too_long()) return fault(fmt::format("sent a line longer than {} bytes", kMaxLine));
     if (stop_requested()) return std::nullopt;
-    if (ended_) {
-      relay_errors();
+    if (ended_)
       return fault(lines_.empty() ? "closed its standard output"
                                   : "closed its standard output in the middle of a line");
-    }
     if (monotonic_ns() >= until_ns)
       return fault(fmt::format("did not answer for {}", policy::duration_text(observation.heartbeat_ns)));
     ANIC_TRY(wait(until_ns));
@@ -91,14 +96,17 @@ Status ProgramController::flush() {
 }
 
 Status ProgramController::wait(std::uint64_t until_ns) {
-  std::array<pollfd, 2> waiting = {
-      {{pipes_.from.get(), POLLIN, 0}, {unsent_.empty() ? -1 : pipes_.to.get(), POLLOUT, 0}}};
+  // A program that finds the pipe of its standard error full cannot answer.
+  std::array<pollfd, 3> waiting = {{{pipes_.from.get(), POLLIN, 0},
+                                    {pipes_.errors.get(), POLLIN, 0},
+                                    {unsent_.empty() ? -1 : pipes_.to.get(), POLLOUT, 0}}};
   const std::uint64_t now = monotonic_ns();
   const std::uint64_t left_ms = now >= until_ns ? 0 : (until_ns - now) / kMs + 1;
   const int ready = ::poll(waiting.data(), waiting.size(),
                            static_cast<int>(std::min<std::uint64_t>(left_ms, kStopCheckMs)));
   if (ready < 0 && errno != EINTR) return fail_errno(errno, "wait for the program");
   ANIC_TRY(flush());
+  if (ready > 0 && waiting[1].revents != 0) relay_errors();
   if (ready > 0 && waiting[0].revents != 0) return read_some();
   return {};
 }
@@ -113,14 +121,22 @@ Status ProgramController::read_some() {
 }
 
 void ProgramController::relay_errors() {
-  std::array<char, kErrorPart> part{};
-  const ssize_t got = ::read(pipes_.errors.get(), part.data(), part.size());
-  if (got > 0) error_text_.append(part.data(), static_cast<std::size_t>(got));
-  if (error_text_.size() > kErrorPart && !error_text_.contains('\n')) error_text_ += '\n';
-  for (std::size_t end = 0; (end = error_text_.find('\n')) != std::string::npos;
-       error_text_.erase(0, end + 1))
-    std::cerr << "agentnic-agent: the program says " << policy::json_text(error_text_.substr(0, end)) << '\n';
-  std::cerr.flush();
+  std::array<char, 16384> part{};
+  std::string printed = errors_.add({}, monotonic_ns());
+  for (std::size_t taken = 0; pipes_.errors && taken < kErrorsAtOnce;) {
+    const ssize_t got = ::read(pipes_.errors.get(), part.data(), part.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got == 0) pipes_.errors.reset();  // poll() would say so again and again
+    if (got <= 0) break;
+    taken += static_cast<std::size_t>(got);
+    printed += errors_.add({part.data(), static_cast<std::size_t>(got)}, monotonic_ns());
+  }
+  std::cerr << printed << std::flush;
+}
+
+void ProgramController::end_errors() {
+  relay_errors();
+  std::cerr << errors_.end() << std::flush;
 }
 
 }  // namespace agentnic::agent

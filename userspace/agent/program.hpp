@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "agent/controller.hpp"
+#include "agent/error_text.hpp"
 #include "agent/lines.hpp"
 #include "agent/wire.hpp"
 #include "base/unique_fd.hpp"
@@ -26,6 +27,9 @@ struct Pipes {
 class ProgramController final : public Controller {
  public:
   ProgramController(Pipes pipes, const Hello& hello, Names names);
+  ProgramController(const ProgramController&) = delete;
+  ProgramController& operator=(const ProgramController&) = delete;
+  ~ProgramController() override;
 
   /// Sends the observation and waits for the answer. An error when the program is silent for the heartbeat,
   /// ends, or says what is no answer again and again.
@@ -36,12 +40,15 @@ class ProgramController final : public Controller {
   [[nodiscard]] bool ended() const { return ended_ && lines_.empty(); }
 
  private:
-  /// Passes on what it says on its standard error, a part at a time.
+  Result<std::optional<std::vector<Proposal>>> answer_to(const Observation& observation);
+  /// Passes on what it has said on its standard error.
   void relay_errors();
+  /// ... and what has no end, for there is no more to come.
+  void end_errors();
   Status send(const std::string& line);
   /// Writes what the pipe takes of what is to be sent.
   Status flush();
-  /// Waits for input or room, then reads.
+  /// Waits for what it says or for room, then reads.
   Status wait(std::uint64_t until_ns);
   Status read_some();
 
@@ -51,7 +58,7 @@ class ProgramController final : public Controller {
   std::uint64_t tick_ = 0;
   std::string unsent_;
   LineBuffer lines_{kMaxLine};
-  std::string error_text_;
+  ErrorText errors_;
   bool ended_ = false;
 };
 
