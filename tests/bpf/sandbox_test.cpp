@@ -6,10 +6,12 @@
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -21,8 +23,12 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cerrno>
 #include <cstdint>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "agent/sandbox.hpp"
 #include "base/file.hpp"
@@ -45,11 +51,57 @@ agent::Confinement nobody() {
   return *confinement;
 }
 
+/// The same in a copy of the process.
+const std::string& cgroup_name() {
+  static const std::string name = "test-" + std::to_string(::getpid());
+  return name;
+}
+
 agent::Cgroup make_cgroup() {
-  auto cgroup = agent::Cgroup::make("test-" + std::to_string(::getpid()), kProcesses, kMemory);
+  auto cgroup = agent::Cgroup::make(cgroup_name(), kProcesses, kMemory);
   if (!cgroup) FAIL(cgroup.error().text());
   return *std::move(cgroup);
 }
+
+/// Those of this test that are there, in any hierarchy.
+std::vector<std::string> cgroups() {
+  std::vector<std::string> found;
+  for (const char* root :
+       {"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory"}) {
+    const std::string parent = std::string(root) + "/agentnic-agents";
+    for (const std::string& name : list_folder(parent)) {
+      if (name.starts_with(cgroup_name() + ".")) found.push_back(parent + "/" + name);
+    }
+  }
+  return found;
+}
+
+/// Both ends of a pipe; whoever has the other end of it closed sees its end.
+struct Pipe {
+  std::array<int, 2> ends{};
+  Pipe() { REQUIRE(::pipe(ends.data()) == 0); }
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  ~Pipe() {
+    close_writer();
+    ::close(ends[0]);
+  }
+  void close_writer() {
+    if (ends[1] >= 0) ::close(ends[1]);
+    ends[1] = -1;
+  }
+  void say() const { static_cast<void>(::write(ends[1], "", 1) < 0); }
+  /// Whether nobody can write to it any more, or so soon.
+  [[nodiscard]] bool ends_in(int milliseconds) const {
+    pollfd waiting{ends[0], 0, 0};
+    return ::poll(&waiting, 1, milliseconds) == 1;
+  }
+  /// Whether something comes; false: nobody can write to it any more.
+  [[nodiscard]] bool heard() const {
+    char byte = 0;
+    return ::read(ends[0], &byte, 1) == 1;
+  }
+};
 
 int await(pid_t pid) {
   int status = 0;
@@ -193,6 +245,11 @@ TEST_CASE("sandbox: no privilege is got back") {
   refused([] { return ::setns(::open("/proc/1/ns/net", O_RDONLY), CLONE_NEWNET); });
 }
 
+TEST_CASE("sandbox: nobody gets out of ending with its supervisor") {
+  refused([] { return ::prctl(PR_SET_PDEATHSIG, 0); });
+  refused([] { return ::syscall(SYS_prctl, 1ULL << 32U | PR_SET_PDEATHSIG, 0); });  // as the kernel reads it
+}
+
 TEST_CASE("sandbox: an agent starts nothing") {
   CHECK(confined(Kind::Agent, [] { return failed(::fork()); }) == EPERM);
   CHECK(confined(Kind::Agent, [] { return failed(::execl("/bin/true", "true", nullptr)); }) == EPERM);
@@ -201,8 +258,7 @@ TEST_CASE("sandbox: an agent starts nothing") {
 TEST_CASE("sandbox: a program starts no more than it may have, and what it starts ends with it") {
   const agent::Confinement confinement = nobody();
   const agent::Cgroup cgroup = make_cgroup();
-  std::array<int, 2> ends{};
-  REQUIRE(::pipe(ends.data()) == 0);
+  Pipe pipe;
   const auto pid = agent::start_confined(cgroup, confinement, [&] {
     if (!agent::give_up_privileges(cgroup, confinement) || !agent::forbid_privileged_calls(false))
       return kNotConfined;
@@ -216,14 +272,12 @@ TEST_CASE("sandbox: a program starts no more than it may have, and what it start
     }
     return started;
   });
-  ::close(ends[1]);
+  pipe.close_writer();
   REQUIRE(pid);
   const int status = await(*pid);
   REQUIRE(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == static_cast<int>(kProcesses) - 1);
-  char byte = 0;
-  CHECK(::read(ends[0], &byte, 1) == 0);  // nobody has the other end any more
-  ::close(ends[0]);
+  CHECK(pipe.ends_in(10'000));
 }
 
 TEST_CASE("sandbox: who takes more memory than it may have is killed, and nobody else") {
@@ -253,10 +307,61 @@ TEST_CASE("sandbox: a cgroup takes what is in it along, and leaves nothing") {
     const int status = await(pid);
     CHECK(WIFSIGNALED(status));
   }
-  for (const char* root :
-       {"/sys/fs/cgroup/agentnic", "/sys/fs/cgroup/unified/agentnic", "/sys/fs/cgroup/pids/agentnic"}) {
-    for (const std::string& name : list_folder(root)) CHECK(name != "test-" + std::to_string(::getpid()));
+  CHECK(cgroups().empty());
+}
+
+TEST_CASE("sandbox: who outlives its supervisor ends when the next agent starts") {
+  REQUIRE(cgroups().empty());
+  Pipe alive;
+  Pipe ready;
+  const pid_t supervisor = ::fork();
+  if (supervisor == 0) {
+    const agent::Cgroup cgroup = make_cgroup();
+    const auto pid = agent::start_confined(cgroup, nobody(), [&] {
+      ::prctl(PR_SET_PDEATHSIG, 0);
+      ready.say();
+      for (;;) ::pause();
+      return 0;
+    });
+    for (;;) ::pause();
   }
+  alive.close_writer();
+  REQUIRE(ready.heard());
+  ::kill(supervisor, SIGKILL);
+  await(supervisor);
+  CHECK_FALSE(alive.ends_in(100));
+  {
+    const agent::Cgroup next = make_cgroup();
+    CHECK(alive.ends_in(10'000));
+  }
+  CHECK(cgroups().empty());
+}
+
+TEST_CASE("sandbox: two agents that start at once leave each other's cgroup alone") {
+  const agent::Cgroup first = make_cgroup();
+  const agent::Cgroup second = make_cgroup();  // before there is anybody in the first
+  for (const agent::Cgroup* cgroup : {&first, &second}) {
+    const auto pid =
+        agent::start_confined(*cgroup, nobody(), [&] { return cgroup->join() ? 0 : kNotConfined; });
+    REQUIRE(pid);
+    CHECK(await(*pid) == 0);
+  }
+}
+
+TEST_CASE("sandbox: what is swapped out counts as memory, where the kernel counts it") {
+  const agent::Cgroup cgroup = make_cgroup();
+  int counted = 0;
+  for (const std::string& folder : cgroups()) {
+    for (const auto& [file, wanted] : {std::pair<std::string, std::string>{"memory.swap.max", "0\n"},
+                                       {"memory.memsw.limit_in_bytes", std::to_string(kMemory) + "\n"}}) {
+      std::ifstream limit(folder + "/" + file);
+      const std::string text{std::istreambuf_iterator<char>(limit), {}};
+      if (text.empty()) continue;
+      CHECK(text == wanted);
+      ++counted;
+    }
+  }
+  if (counted == 0) SKIP("this kernel does not count swap");
 }
 
 TEST_CASE("sandbox: it is for users without privileges that there are") {

@@ -3,24 +3,27 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <optional>
 #include <sstream>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include "base/file.hpp"
 
 namespace agentnic::agent {
 namespace {
 
-constexpr const char* kParent = "agentnic";
+constexpr const char* kParent = "agentnic-agents";
 constexpr const char* kSupervisor = "supervisor";
 constexpr int kRemoveTries = 200;
 constexpr auto kRemoveRetry = std::chrono::milliseconds(10);
@@ -50,9 +53,17 @@ Status write_to(const std::string& path, std::string_view text) {
   return {};
 }
 
+/// Nobody else opens it, and so locks it.
 Status make_folder(const std::string& path) {
-  if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno, "make cgroup " + path);
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno(errno, "make cgroup " + path);
   return {};
+}
+
+/// The folder, open and locked until that is closed. `how`: as flock() has it.
+Result<UniqueFd> lock_folder(const std::string& path, int how) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || ::flock(fd.get(), how) != 0) return fail_errno(errno, "lock cgroup " + path);
+  return fd;
 }
 
 /// Whether systemd has left it to us what is below this cgroup: a unit with Delegate=.
@@ -71,25 +82,45 @@ std::string own_cgroup() {
   return "/";
 }
 
-/// Below which folder of cgroup2 agents go: our own, if it was delegated, else one at the top. A cgroup that
-/// passes controllers on has no processes of its own: this one moves.
+/// The folder of cgroup2 that agents go below: in our own, if it was delegated, else at the top. A cgroup
+/// that passes controllers on has no processes of its own: this one moves.
 Result<std::string> make_parent(const std::string& root) {
-  std::string own = root + own_cgroup();
+  std::vector<std::string> above = {root};
+  const std::string own = root + own_cgroup();
   if (is_delegated(own)) {
     const std::string supervisor = fmt::format("{}/{}", own, kSupervisor);
     ANIC_TRY(make_folder(supervisor));
     ANIC_TRY(write_to(supervisor + "/cgroup.procs", "0"));
-    return own;
+    above.push_back(own);
   }
-  std::string parent = fmt::format("{}/{}", root, kParent);
+  std::string parent = fmt::format("{}/{}", above.back(), kParent);
   ANIC_TRY(make_folder(parent));
+  above.push_back(parent);
+  // What cannot be had here is looked for in version 1.
+  for (const std::string& folder : above)
+    static_cast<void>(write_to(folder + "/cgroup.subtree_control", "+pids +memory").has_value());
   return parent;
 }
 
-/// What agents left that were killed with their supervisor: those that are empty.
+void kill_all(int folder_fd) {
+  const UniqueFd fd(::openat(folder_fd, "cgroup.kill", O_WRONLY | O_CLOEXEC));
+  if (fd) static_cast<void>(::write(fd.get(), "1", 1) < 0);
+}
+
+/// What was killed in it takes a while to go.
+void remove_folder(const std::string& path) {
+  for (int i = 0; i < kRemoveTries && ::rmdir(path.c_str()) != 0 && errno == EBUSY; ++i)
+    std::this_thread::sleep_for(kRemoveRetry);
+}
+
+/// Those below it that nobody holds any more, with what is still in them: their supervisor was killed.
 void remove_stale(const std::string& parent) {
   for (const std::string& name : list_folder(parent)) {
-    if (name != kSupervisor) ::rmdir(fmt::format("{}/{}", parent, name).c_str());
+    const std::string folder = fmt::format("{}/{}", parent, name);
+    const auto locked = lock_folder(folder, LOCK_EX | LOCK_NB);
+    if (!locked) continue;
+    kill_all(locked->get());
+    remove_folder(folder);
   }
 }
 
@@ -102,23 +133,28 @@ Result<Cgroup> Cgroup::make(const std::string& name, std::uint32_t processes, st
                 "mount -t cgroup2 none /sys/fs/cgroup");
   Cgroup cgroup;
   const std::string parent = ANIC_TRY(make_parent(*root));
+  // Two that start at once must not take each other's for left over, before they hold them.
+  const UniqueFd lock = ANIC_TRY(lock_folder(parent, LOCK_EX));
   remove_stale(parent);
-  // What cannot be had here is looked for in version 1.
-  for (const std::string& folder : {*root, parent})
-    static_cast<void>(write_to(folder + "/cgroup.subtree_control", "+pids +memory").has_value());
-  const std::string folder = fmt::format("{}/{}", parent, name);
-  if (::mkdir(folder.c_str(), 0755) != 0) return fail_errno(errno, "make cgroup " + folder);
-  cgroup.folders_.push_back(folder);
-  cgroup.fd_.reset(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!cgroup.fd_) return fail_errno(errno, "open cgroup " + folder);
-  ANIC_TRY(cgroup.limit(name, "pids", "pids.max", "pids.max", std::to_string(processes)));
-  ANIC_TRY(cgroup.limit(name, "memory", "memory.max", "memory.limit_in_bytes", std::to_string(memory_bytes)));
+  std::string folder = fmt::format("{}/{}.XXXXXX", parent, name);
+  if (::mkdtemp(folder.data()) == nullptr) return fail_errno(errno, "make cgroup " + folder);
+  ANIC_TRY(cgroup.hold(folder));
+  ANIC_TRY(cgroup.limit("pids", "pids.max", "pids.max", std::to_string(processes)));
+  const std::string bytes = std::to_string(memory_bytes);
+  ANIC_TRY(cgroup.limit("memory", "memory.max", "memory.limit_in_bytes", bytes));
+  ANIC_TRY(cgroup.write_where_there("memory.swap.max", "0"));
+  ANIC_TRY(cgroup.write_where_there("memory.memsw.limit_in_bytes", bytes));
   return cgroup;
 }
 
-Status Cgroup::limit(const std::string& name, const char* controller, const char* file2, const char* file1,
-                     const std::string& value) {
-  const std::string here = fmt::format("{}/{}", folders_.front(), file2);
+Status Cgroup::hold(std::string path) {
+  UniqueFd fd = ANIC_TRY(lock_folder(path, LOCK_EX | LOCK_NB));
+  folders_.push_back({.path = std::move(path), .fd = std::move(fd)});
+  return {};
+}
+
+Status Cgroup::limit(const char* controller, const char* file2, const char* file1, const std::string& value) {
+  const std::string here = fmt::format("{}/{}", folders_.front().path, file2);
   if (::access(here.c_str(), F_OK) == 0) return write_to(here, value);
   const auto root = mount_of("cgroup", controller);
   if (!root)
@@ -126,29 +162,40 @@ Status Cgroup::limit(const std::string& name, const char* controller, const char
                 fmt::format("limit an agent: no cgroup has the controller {}", controller));
   const std::string parent = fmt::format("{}/{}", *root, kParent);
   ANIC_TRY(make_folder(parent));
+  const UniqueFd lock = ANIC_TRY(lock_folder(parent, LOCK_EX));
   remove_stale(parent);
-  folders_.push_back(fmt::format("{}/{}", parent, name));
-  ANIC_TRY(make_folder(folders_.back()));
-  return write_to(fmt::format("{}/{}", folders_.back(), file1), value);
+  const std::string& first = folders_.front().path;
+  const std::string folder = parent + first.substr(first.rfind('/'));
+  ANIC_TRY(make_folder(folder));
+  ANIC_TRY(hold(folder));
+  return write_to(fmt::format("{}/{}", folder, file1), value);
 }
 
-Status Cgroup::join() const {
-  for (std::size_t i = 1; i < folders_.size(); ++i) ANIC_TRY(write_to(folders_[i] + "/cgroup.procs", "0"));
+/// Which of two files there is depends on the version, and whether there is one on the kernel's options.
+Status Cgroup::write_where_there(const char* file, const std::string& value) const {
+  for (const Folder& folder : folders_) {
+    const std::string path = fmt::format("{}/{}", folder.path, file);
+    if (::access(path.c_str(), F_OK) == 0) ANIC_TRY(write_to(path, value));
+  }
   return {};
 }
 
-void Cgroup::kill() const noexcept {
-  const UniqueFd fd(::openat(fd_.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC));
-  if (fd) static_cast<void>(::write(fd.get(), "1", 1) < 0);
+Status Cgroup::join() const {
+  for (std::size_t i = 1; i < folders_.size(); ++i)
+    ANIC_TRY(write_to(folders_[i].path + "/cgroup.procs", "0"));
+  return {};
 }
 
+void Cgroup::leave_to_holder() const noexcept {
+  for (const Folder& folder : folders_) ::close(folder.fd.get());
+}
+
+void Cgroup::kill() const noexcept { kill_all(fd()); }
+
 Cgroup::~Cgroup() {
-  if (!fd_) return;
+  if (folders_.empty()) return;
   kill();
-  for (const std::string& folder : folders_) {
-    for (int i = 0; i < kRemoveTries && ::rmdir(folder.c_str()) != 0 && errno == EBUSY; ++i)
-      std::this_thread::sleep_for(kRemoveRetry);
-  }
+  for (const Folder& folder : folders_) remove_folder(folder.path);
 }
 
 }  // namespace agentnic::agent

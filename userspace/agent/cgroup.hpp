@@ -13,10 +13,12 @@
 namespace agentnic::agent {
 
 /// Made below the cgroup2 root, or, in a systemd unit with Delegate=, below that of the unit; and where that
-/// has not the controllers for processes and memory, below those of version 1, too. Move-only; kills what is
-/// in it and removes it when it goes.
+/// has not the controllers for processes and memory, below those of version 1, too. Held by a lock: what is
+/// in one that nobody holds is killed when the next one is made. Move-only; kills what is in it and removes
+/// it when it goes.
 class Cgroup final {
  public:
+  /// `name`: the first part of its own. Memory includes what is swapped out.
   static Result<Cgroup> make(const std::string& name, std::uint32_t processes, std::uint64_t memory_bytes);
   Cgroup(Cgroup&&) noexcept = default;
   Cgroup& operator=(Cgroup&&) = delete;
@@ -25,21 +27,30 @@ class Cgroup final {
   ~Cgroup();
 
   /// For CLONE_INTO_CGROUP; borrowed.
-  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  [[nodiscard]] int fd() const noexcept { return folders_.front().fd.get(); }
 
   /// Puts the process that calls it in those of version 1.
   [[nodiscard]] Status join() const;
+
+  /// In a copy of the process: it holds nothing.
+  void leave_to_holder() const noexcept;
 
   /// Kills all that is in it, at once.
   void kill() const noexcept;
 
  private:
-  Cgroup() = default;
-  [[nodiscard]] Status limit(const std::string& name, const char* controller, const char* file2,
-                             const char* file1, const std::string& value);
+  struct Folder {
+    std::string path;
+    UniqueFd fd;  ///< has its lock
+  };
 
-  UniqueFd fd_;
-  std::vector<std::string> folders_;  ///< that of version 2 first
+  Cgroup() = default;
+  [[nodiscard]] Status hold(std::string path);
+  [[nodiscard]] Status limit(const char* controller, const char* file2, const char* file1,
+                             const std::string& value);
+  [[nodiscard]] Status write_where_there(const char* file, const std::string& value) const;
+
+  std::vector<Folder> folders_;  ///< that of version 2 first
 };
 
 }  // namespace agentnic::agent

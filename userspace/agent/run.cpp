@@ -234,8 +234,8 @@ Status run(const kern::PinDir& dir, const kern::Maps& maps, Start start, Setting
   catch_stop_signals();
   kern::Session session = ANIC_TRY(kern::Session::open(dir, maps, start.session));
   start.hello.session = session.id();
-  const Keep keep{ANIC_TRY(Cgroup::make(fmt::format("session-{}.{}", session.id(), ::getpid()),
-                                        settings.processes, settings.memory_bytes))};
+  const Keep keep{ANIC_TRY(
+      Cgroup::make(fmt::format("session-{}", session.id()), settings.processes, settings.memory_bytes))};
   const auto work = [&](std::optional<Pipes> pipes, UniqueFd record) {
     auto chosen =
         Chosen::make(std::move(pipes), *settings.decider, std::move(record), start.hello, start.names);
@@ -258,8 +258,7 @@ Result<int> run_replay(UniqueFd recording, Settings settings, bool confined,
   catch_stop_signals();
   Keep keep;
   if (confined)
-    keep.cgroup.emplace(ANIC_TRY(
-        Cgroup::make(fmt::format("replay.{}", ::getpid()), settings.processes, settings.memory_bytes)));
+    keep.cgroup.emplace(ANIC_TRY(Cgroup::make("replay", settings.processes, settings.memory_bytes)));
   const auto work = [&](std::optional<Pipes> pipes, UniqueFd record) {
     auto begun = Recording::begin(std::move(recording));
     if (!begun) return report(begun.error());

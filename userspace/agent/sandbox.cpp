@@ -128,7 +128,10 @@ Result<Confinement> confinement_of(const std::string& user) {
 
 Result<pid_t> start_confined(const Cgroup& cgroup, const Confinement& confinement,
                              const std::function<int()>& run) {
-  return start(kNamespaces | CLONE_INTO_CGROUP | (confinement.network ? 0 : CLONE_NEWNET), cgroup.fd(), run);
+  return start(kNamespaces | CLONE_INTO_CGROUP | (confinement.network ? 0 : CLONE_NEWNET), cgroup.fd(), [&] {
+    cgroup.leave_to_holder();
+    return run();
+  });
 }
 
 Result<pid_t> start_unconfined(const std::function<int()>& run) { return start(0, 0, run); }
@@ -217,6 +220,8 @@ Status forbid_privileged_calls(bool network) {
   rules.add(SCMP_ACT_ERRNO(ENOSYS), "clone3");  // its flags are in memory: libraries go back to clone
   for (const std::uint64_t request : {TIOCSTI, TIOCLINUX})
     rules.add(kRefused, "ioctl", SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, request));
+  // The kernel looks at 32 bits of the option. Without this signal it would outlive its supervisor.
+  rules.add(kRefused, "prctl", SCMP_A0_64(SCMP_CMP_MASKED_EQ, 0xffffffff, PR_SET_PDEATHSIG));
   if (!network) rules.add(kRefused, "socket");
   return rules.load();
 }
