@@ -337,6 +337,35 @@ TEST_CASE("sandbox: who outlives its supervisor ends when the next agent starts"
   CHECK(cgroups().empty());
 }
 
+TEST_CASE("sandbox: who loses its supervisor while it gives up privileges goes no further") {
+  Pipe supervised;
+  Pipe alive;
+  Pipe ready;
+  const pid_t supervisor = ::fork();
+  if (supervisor == 0) {
+    const agent::Cgroup cgroup = make_cgroup();
+    const auto pid = agent::start_confined(cgroup, nobody(), [&] {
+      supervised.close_writer();
+      ::prctl(PR_SET_PDEATHSIG, 0);  // as it is for a moment when the user changes
+      ready.say();
+      if (!supervised.ends_in(10'000)) return 1;
+      if (!agent::give_up_privileges(cgroup, nobody())) return 1;
+      ready.say();
+      for (;;) ::pause();
+    });
+    for (;;) ::pause();
+  }
+  supervised.close_writer();
+  alive.close_writer();
+  REQUIRE(ready.heard());
+  ready.close_writer();
+  ::kill(supervisor, SIGKILL);
+  await(supervisor);
+  CHECK(alive.ends_in(10'000));
+  CHECK_FALSE(ready.heard());  // it did not get there
+  static_cast<void>(make_cgroup());
+}
+
 TEST_CASE("sandbox: two agents that start at once leave each other's cgroup alone") {
   const agent::Cgroup first = make_cgroup();
   const agent::Cgroup second = make_cgroup();  // before there is anybody in the first

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -63,6 +64,23 @@ Status make_folder(const std::string& path) {
 Result<UniqueFd> lock_folder(const std::string& path, int how) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd || ::flock(fd.get(), how) != 0) return fail_errno(errno, "lock cgroup " + path);
+  return fd;
+}
+
+/// A lock on all of a file that is its process's: copies do not have it. It goes when the process ends,
+/// before its children get their death signal.
+struct flock process_lock() {
+  struct flock lock{};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+/// A new file in memory with such a lock.
+Result<UniqueFd> lock_memory() {
+  UniqueFd fd(::memfd_create("agentnic-alive", MFD_CLOEXEC));
+  const struct flock lock = process_lock();
+  if (!fd || ::fcntl(fd.get(), F_SETLK, &lock) != 0) return fail_errno(errno, "lock a file in memory");
   return fd;
 }
 
@@ -132,6 +150,7 @@ Result<Cgroup> Cgroup::make(const std::string& name, std::uint32_t processes, st
     return fail(Exit::Unsupported, "make a cgroup: no cgroup2 file system is mounted",
                 "mount -t cgroup2 none /sys/fs/cgroup");
   Cgroup cgroup;
+  cgroup.alive_ = ANIC_TRY(lock_memory());
   const std::string parent = ANIC_TRY(make_parent(*root));
   // Two that start at once must not take each other's for left over, before they hold them.
   const UniqueFd lock = ANIC_TRY(lock_folder(parent, LOCK_EX));
@@ -188,6 +207,11 @@ Status Cgroup::join() const {
 
 void Cgroup::leave_to_holder() const noexcept {
   for (const Folder& folder : folders_) ::close(folder.fd.get());
+}
+
+bool Cgroup::is_held() const noexcept {
+  struct flock lock = process_lock();
+  return ::fcntl(alive_.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 void Cgroup::kill() const noexcept { kill_all(fd()); }

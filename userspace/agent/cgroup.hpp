@@ -32,8 +32,13 @@ class Cgroup final {
   /// Puts the process that calls it in those of version 1.
   [[nodiscard]] Status join() const;
 
-  /// In a copy of the process: it holds nothing.
+  // In a copy of the process that made it, which does not hold it:
+
+  /// Gives up what it has of the lock.
   void leave_to_holder() const noexcept;
+  /// Whether who made it is still there. Asked after prctl(PR_SET_PDEATHSIG): who is not there then is seen
+  /// to be gone, or the signal comes.
+  [[nodiscard]] bool is_held() const noexcept;
 
   /// Kills all that is in it, at once.
   void kill() const noexcept;
@@ -51,6 +56,7 @@ class Cgroup final {
   [[nodiscard]] Status write_where_there(const char* file, const std::string& value) const;
 
   std::vector<Folder> folders_;  ///< that of version 2 first
+  UniqueFd alive_;               ///< a file in memory, on which who made it has a lock of its own
 };
 
 }  // namespace agentnic::agent

@@ -147,10 +147,10 @@ int be_agent(const Keep& keep, const Confinement& confinement, std::vector<int> 
       kept.push_back(fd->get());
     }
   }
-  close_all_but(kept);
   catch_stop_signals();
   ::signal(SIGPIPE, SIG_IGN);
   if (auto code = keep.give_up(confinement); !code) return report(code.error());
+  close_all_but(kept);
   if (auto code = allow_drains_alone(); !code) return report(code.error());
   return work(std::move(pipes), std::move(record));
 }

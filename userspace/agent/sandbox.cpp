@@ -91,27 +91,27 @@ Status drop_capabilities(const Confinement& confinement) {
   return {};
 }
 
-/// A copy of this process that calls `run`, and is killed when this one ends.
+/// A copy of this process that calls `run`.
 Result<pid_t> start(std::uint64_t flags, int cgroup, const std::function<int()>& run) {
-  int alive[2];
-  if (::pipe2(alive, O_CLOEXEC) != 0) return fail_errno(errno, "make a pipe");
-  const UniqueFd alive_read(alive[0]);
-  UniqueFd alive_write(alive[1]);
   clone_args arguments{};
   arguments.flags = flags;
   arguments.exit_signal = SIGCHLD;
   arguments.cgroup = static_cast<__u64>(cgroup);
   const long pid = ::syscall(SYS_clone3, &arguments, sizeof(arguments));
   if (pid < 0) return fail_errno(errno, "start a process in namespaces of its own");
-  if (pid != 0) {
-    static_cast<void>(::write(alive_write.get(), "", 1) < 0);
-    return static_cast<pid_t>(pid);
-  }
-  alive_write.reset();
+  if (pid == 0) ::_exit(run());
+  return static_cast<pid_t>(pid);
+}
+
+/// From now on the kernel kills this process when who started it ends. `is_there`: whether it has not ended
+/// yet; asked after that.
+void end_with_supervisor(const std::function<bool()>& is_there) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  char byte = 0;
-  if (::read(alive_read.get(), &byte, 1) != 1) ::_exit(1);  // who started it is dead already
-  ::_exit(run());
+  if (!is_there()) ::_exit(1);
+}
+
+void end_with_holder(const Cgroup& cgroup) {
+  end_with_supervisor([&] { return cgroup.is_held(); });
 }
 
 }  // namespace
@@ -129,12 +129,18 @@ Result<Confinement> confinement_of(const std::string& user) {
 Result<pid_t> start_confined(const Cgroup& cgroup, const Confinement& confinement,
                              const std::function<int()>& run) {
   return start(kNamespaces | CLONE_INTO_CGROUP | (confinement.network ? 0 : CLONE_NEWNET), cgroup.fd(), [&] {
+    end_with_holder(cgroup);
     cgroup.leave_to_holder();
     return run();
   });
 }
 
-Result<pid_t> start_unconfined(const std::function<int()>& run) { return start(0, 0, run); }
+Result<pid_t> start_unconfined(const std::function<int()>& run) {
+  return start(0, 0, [&run, supervisor = ::getpid()] {
+    end_with_supervisor([&] { return ::getppid() == supervisor; });
+    return run();
+  });
+}
 
 Status give_up_chances() {
   if (::setsid() < 0) return fail_errno(errno, "begin a session");  // no terminal to write to
@@ -149,7 +155,7 @@ Status give_up_privileges(const Cgroup& cgroup, const Confinement& confinement) 
   ::setrlimit(RLIMIT_CORE, &none);
   ANIC_TRY(drop_capabilities(confinement));
   ANIC_TRY(give_up_chances());
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // another user's process has none
+  end_with_holder(cgroup);  // who becomes another user has no death signal any more
   return {};
 }
 
