@@ -6,6 +6,7 @@
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/netlink.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -110,13 +111,15 @@ int await(pid_t pid) {
 }
 
 /// The exit status of what a confined process calls; -1 if it was killed.
-int confined(Kind kind, const std::function<int()>& call) {
-  const agent::Confinement confinement = nobody();
+int confined(Kind kind, const std::function<int()>& call, bool network = false) {
+  agent::Confinement confinement = nobody();
+  confinement.network = network;
   const agent::Cgroup cgroup = make_cgroup();
   const auto pid = agent::start_confined(cgroup, confinement, [&] {
+    ::signal(SIGSEGV, SIG_DFL);  // not the test's report
     if (!agent::give_up_privileges(cgroup, confinement)) return kNotConfined;
     const auto filtered =
-        kind == Kind::Agent ? agent::allow_drains_alone() : agent::forbid_privileged_calls(false);
+        kind == Kind::Agent ? agent::allow_drains_alone() : agent::forbid_privileged_calls(network);
     return filtered ? call() : kNotConfined;
   });
   REQUIRE(pid);
@@ -131,6 +134,11 @@ int failed(long result) { return result < 0 ? errno : kSucceeded; }
 void refused(const std::function<long()>& call, int agent_errno = EPERM, int program_errno = EPERM) {
   CHECK(confined(Kind::Agent, [&] { return failed(call()); }) == agent_errno);
   CHECK(confined(Kind::Program, [&] { return failed(call()); }) == program_errno);
+}
+
+long pair_of(int type) {
+  std::array<int, 2> pair{};
+  return ::socketpair(AF_UNIX, type, 0, pair.data());
 }
 
 long bpf_call(bpf_cmd command, bpf_attr& attributes) {
@@ -231,12 +239,51 @@ TEST_CASE("sandbox: no file is written, wherever all others may write") {
   }
 }
 
-TEST_CASE("sandbox: no socket is opened, by no way") {
+TEST_CASE("sandbox: no socket is opened, by no way", "[smoke]") {
   refused([] { return ::socket(AF_INET, SOCK_DGRAM, 0); });
   refused([] { return ::socket(AF_UNIX, SOCK_STREAM, 0); });
+  for (const int type : std::to_array<int>({SOCK_DGRAM, SOCK_RAW, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK}))
+    refused([&] { return pair_of(type); });
+  refused([] { return ::syscall(SYS_socketpair, AF_UNIX, 1ULL << 32U | SOCK_DGRAM, 0, nullptr); });
   std::array<std::uint32_t, 30> parameters{};
   refused([&] { return ::syscall(SYS_io_uring_setup, 1, parameters.data()); });
 }
+
+TEST_CASE("sandbox: a program without network has pairs of sockets that are connected to each other") {
+  CHECK(confined(Kind::Program, [] { return pair_of(SOCK_STREAM | SOCK_CLOEXEC) == 0 ? 0 : 1; }) == 0);
+}
+
+TEST_CASE(
+    "sandbox: a program with network has sockets of the Internet, and none that tell of others' "
+    "connections") {
+  const auto with_network = [](int family, int type, int protocol) {
+    return confined(Kind::Program, [=] { return failed(::socket(family, type, protocol)); }, true);
+  };
+  CHECK(with_network(AF_INET, SOCK_STREAM, 0) == kSucceeded);
+  CHECK(with_network(AF_INET6, SOCK_DGRAM, 0) == kSucceeded);
+  CHECK(with_network(AF_UNIX, SOCK_DGRAM, 0) == kSucceeded);
+  CHECK(with_network(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE) == kSucceeded);
+  CHECK(with_network(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG) == EPERM);
+  CHECK(with_network(AF_ALG, SOCK_SEQPACKET, 0) == EPERM);
+  CHECK(with_network(AF_VSOCK, SOCK_STREAM, 0) == EPERM);
+  CHECK(with_network(AF_PACKET, SOCK_RAW, 0) == EPERM);
+  CHECK(with_network(AF_UNSPEC, SOCK_DGRAM, 0) == EPERM);
+}
+
+#ifdef __x86_64__
+TEST_CASE("sandbox: calls of other tables of the kernel end a process") {
+  constexpr long kGetpidOf32Bits = 20;
+  constexpr long kX32 = 0x40000000;
+  for (const Kind kind : {Kind::Agent, Kind::Program}) {
+    CHECK(confined(kind, [] {
+            long answer = kGetpidOf32Bits;
+            asm volatile("int $0x80" : "+a"(answer) : : "memory");
+            return 0;
+          }) == -1);
+    CHECK(confined(kind, [] { return failed(::syscall(kX32 | SYS_getpid)); }) == -1);
+  }
+}
+#endif
 
 TEST_CASE("sandbox: no privilege is got back") {
   refused([] { return ::setuid(0); });

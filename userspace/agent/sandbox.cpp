@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <linux/bpf.h>
 #include <linux/mount.h>
+#include <linux/netlink.h>
 #include <linux/sched.h>
 #include <pwd.h>
 #include <sched.h>
@@ -15,6 +16,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -40,10 +42,10 @@ class Rules {
  public:
   explicit Rules(std::uint32_t otherwise) : filter_(::seccomp_init(otherwise)) {}
 
+  /// `call`: its number, which libseccomp may have no name for.
   template <typename... Arguments>
-  void add(std::uint32_t action, const char* call, Arguments... arguments) {
-    const int number = ::seccomp_syscall_resolve_name(call);
-    if (number == __NR_SCMP_ERROR) return;  // this machine's kernels have no such call
+  void add(std::uint32_t action, long call, Arguments... arguments) {
+    const auto number = static_cast<int>(call);
     const std::array<scmp_arg_cmp, sizeof...(arguments)> list{arguments...};
     const int code = ::seccomp_rule_add_array(filter_.get(), action, number,
                                               static_cast<unsigned>(list.size()), list.data());
@@ -63,6 +65,29 @@ class Rules {
 };
 
 constexpr std::uint32_t kRefused = SCMP_ACT_ERRNO(EPERM);
+
+/// None, but for pairs that are connected: one of datagrams could send to any socket with a path.
+void refuse_sockets(Rules& rules) {
+  constexpr std::uint64_t kTypeMask = 0xf;  // the kernel's, beside flags
+  rules.add(kRefused, SYS_socket);
+  for (std::uint64_t type = 0; type <= kTypeMask; ++type) {
+    if (type != SOCK_STREAM && type != SOCK_SEQPACKET)
+      rules.add(kRefused, SYS_socketpair, SCMP_A1_64(SCMP_CMP_MASKED_EQ, kTypeMask, type));
+  }
+}
+
+/// Those of the Internet, of the host, and of what names and addresses there are: no kernel crypto, no
+/// virtual machines, no sock_diag, which tells of all connections.
+void allow_known_sockets(Rules& rules) {
+  constexpr std::uint64_t kLast = AF_NETLINK;
+  for (std::uint64_t family = 0; family < kLast; ++family) {
+    if (family != AF_UNIX && family != AF_INET && family != AF_INET6)
+      rules.add(kRefused, SYS_socket, SCMP_A0_64(SCMP_CMP_EQ, family));
+  }
+  rules.add(kRefused, SYS_socket, SCMP_A0_64(SCMP_CMP_GT, kLast));
+  rules.add(kRefused, SYS_socket, SCMP_A0_64(SCMP_CMP_EQ, kLast),
+            SCMP_A2_64(SCMP_CMP_NE, std::uint64_t{NETLINK_ROUTE}));
+}
 
 /// Its own /proc, and, unless it uses the host's network, its own /sys, which has neither pins nor cgroups;
 /// and nothing that can be written to.
@@ -161,74 +186,80 @@ Status give_up_privileges(const Cgroup& cgroup, const Confinement& confinement) 
 
 Status allow_drains_alone() {
   Rules rules(kRefused);
-  for (const char* call :
+  for (const char* name :
        {"read",          "readv",           "write",           "writev",       "poll",   "ppoll",
         "clock_gettime", "clock_nanosleep", "nanosleep",       "gettimeofday", "munmap", "mremap",
         "brk",           "madvise",         "futex",           "close",        "exit",   "exit_group",
         "rt_sigreturn",  "rt_sigprocmask",  "restart_syscall", "sched_yield",  "getpid", "gettid",
-        "getrandom",     "fstat",           "newfstatat",      "lseek",        "fsync",  "fdatasync"})
-    rules.add(SCMP_ACT_ALLOW, call);
-  for (const char* call : {"mmap", "mprotect"})
+        "getrandom",     "fstat",           "newfstatat",      "lseek",        "fsync",  "fdatasync"}) {
+    const int call = ::seccomp_syscall_resolve_name(name);
+    if (call != __NR_SCMP_ERROR) rules.add(SCMP_ACT_ALLOW, call);  // this machine's kernels may have none
+  }
+  for (const long call : {SYS_mmap, SYS_mprotect})
     rules.add(SCMP_ACT_ALLOW, call, SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-  rules.add(SCMP_ACT_ALLOW, "bpf", SCMP_A0_64(SCMP_CMP_EQ, BPF_PROG_TEST_RUN));
+  rules.add(SCMP_ACT_ALLOW, SYS_bpf, SCMP_A0_64(SCMP_CMP_EQ, BPF_PROG_TEST_RUN));
   return rules.load();
 }
 
 Status forbid_privileged_calls(bool network) {
   Rules rules(SCMP_ACT_ALLOW);
-  for (const char* call : {"bpf",
-                           "ptrace",
-                           "process_vm_readv",
-                           "process_vm_writev",
-                           "process_madvise",
-                           "pidfd_getfd",
-                           "kcmp",
-                           "perf_event_open",
-                           "mount",
-                           "umount2",
-                           "pivot_root",
-                           "chroot",
-                           "move_mount",
-                           "open_tree",
-                           "fsopen",
-                           "fsconfig",
-                           "fsmount",
-                           "fspick",
-                           "mount_setattr",
-                           "unshare",
-                           "setns",
-                           "keyctl",
-                           "add_key",
-                           "request_key",
-                           "io_uring_setup",
-                           "io_uring_enter",
-                           "io_uring_register",
-                           "userfaultfd",
-                           "name_to_handle_at",
-                           "open_by_handle_at",
-                           "init_module",
-                           "finit_module",
-                           "delete_module",
-                           "kexec_load",
-                           "kexec_file_load",
-                           "fanotify_init",
-                           "acct",
-                           "quotactl",
-                           "swapon",
-                           "swapoff",
-                           "reboot",
-                           "syslog",
-                           "personality"})
+  for (const long call : {SYS_bpf,
+                          SYS_ptrace,
+                          SYS_process_vm_readv,
+                          SYS_process_vm_writev,
+                          SYS_process_madvise,
+                          SYS_pidfd_getfd,
+                          SYS_kcmp,
+                          SYS_perf_event_open,
+                          SYS_mount,
+                          SYS_umount2,
+                          SYS_pivot_root,
+                          SYS_chroot,
+                          SYS_move_mount,
+                          SYS_open_tree,
+                          SYS_fsopen,
+                          SYS_fsconfig,
+                          SYS_fsmount,
+                          SYS_fspick,
+                          SYS_mount_setattr,
+                          SYS_unshare,
+                          SYS_setns,
+                          SYS_keyctl,
+                          SYS_add_key,
+                          SYS_request_key,
+                          SYS_io_uring_setup,
+                          SYS_io_uring_enter,
+                          SYS_io_uring_register,
+                          SYS_userfaultfd,
+                          SYS_name_to_handle_at,
+                          SYS_open_by_handle_at,
+                          SYS_init_module,
+                          SYS_finit_module,
+                          SYS_delete_module,
+                          SYS_kexec_load,
+                          SYS_kexec_file_load,
+                          SYS_fanotify_init,
+                          SYS_acct,
+                          SYS_quotactl,
+                          SYS_swapon,
+                          SYS_swapoff,
+                          SYS_reboot,
+                          SYS_syslog,
+                          SYS_personality})
     rules.add(kRefused, call);
   for (const std::uint64_t flag :
        {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP})
-    rules.add(kRefused, "clone", SCMP_A0_64(SCMP_CMP_MASKED_EQ, flag, flag));
-  rules.add(SCMP_ACT_ERRNO(ENOSYS), "clone3");  // its flags are in memory: libraries go back to clone
+    rules.add(kRefused, SYS_clone, SCMP_A0_64(SCMP_CMP_MASKED_EQ, flag, flag));
+  rules.add(SCMP_ACT_ERRNO(ENOSYS), SYS_clone3);  // its flags are in memory: libraries go back to clone
   for (const std::uint64_t request : {TIOCSTI, TIOCLINUX})
-    rules.add(kRefused, "ioctl", SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, request));
+    rules.add(kRefused, SYS_ioctl, SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, request));
   // The kernel looks at 32 bits of the option. Without this signal it would outlive its supervisor.
-  rules.add(kRefused, "prctl", SCMP_A0_64(SCMP_CMP_MASKED_EQ, 0xffffffff, PR_SET_PDEATHSIG));
-  if (!network) rules.add(kRefused, "socket");
+  rules.add(kRefused, SYS_prctl, SCMP_A0_64(SCMP_CMP_MASKED_EQ, 0xffffffff, PR_SET_PDEATHSIG));
+  if (network) {
+    allow_known_sockets(rules);
+  } else {
+    refuse_sockets(rules);
+  }
   return rules.load();
 }
 

@@ -45,7 +45,7 @@ Status give_up_privileges(const Cgroup& cgroup, const Confinement& confinement);
 Status allow_drains_alone();
 
 /// Of a process that becomes somebody's program: no BPF, no tracing, no mounts, no namespaces, no keys, no
-/// io_uring, and, without network, no sockets.
+/// io_uring, no other death signal, and, without network, no sockets but connected pairs.
 Status forbid_privileged_calls(bool network);
 
 }  // namespace agentnic::agent
