@@ -6,6 +6,7 @@
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/landlock.h>
 #include <linux/netlink.h>
 #include <poll.h>
 #include <sched.h>
@@ -15,7 +16,9 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -33,6 +36,7 @@
 
 #include "agent/sandbox.hpp"
 #include "base/file.hpp"
+#include "base/unique_fd.hpp"
 #include "guarded.hpp"
 
 using namespace agentnic;
@@ -233,10 +237,38 @@ TEST_CASE("sandbox: who started it, and all others, cannot be sent signals") {
 }
 
 TEST_CASE("sandbox: no file is written, wherever all others may write") {
-  for (const char* path : {"/tmp/agentnic-test", "/dev/shm/agentnic-test", "/var/tmp/agentnic-test"}) {
+  for (const char* path : {"/tmp/agentnic-test", "/var/tmp/agentnic-test"}) {
     INFO(path);
     refused([&] { return ::open(path, O_CREAT | O_WRONLY, 0600); }, EPERM, EROFS);
   }
+  refused([] { return ::open("/dev/shm/agentnic-test", O_CREAT | O_WRONLY, 0600); }, EPERM, ENOENT);
+}
+
+TEST_CASE("sandbox: no device is opened, but those that nobody else hears of") {
+  const std::string node = "/tmp/" + cgroup_name() + "-null";
+  REQUIRE(::mknod(node.c_str(), S_IFCHR, makedev(1, 3)) == 0);
+  REQUIRE(::chmod(node.c_str(), 0666) == 0);
+  refused([&] { return ::open(node.c_str(), O_WRONLY); }, EPERM, EACCES);
+  REQUIRE(::unlink(node.c_str()) == 0);
+  refused([] { return ::open("/dev/ptmx", O_RDWR); }, EPERM, ENOENT);
+  CHECK(confined(Kind::Program, [] {
+          for (const std::string& name : list_folder("/dev")) {
+            if (name.starts_with("std") || name == "fd") continue;
+            if (::open(("/dev/" + name).c_str(), O_RDWR) < 0) return errno;
+          }
+          return ::open("/dev/urandom", O_RDONLY) < 0 ? errno : 0;
+        }) == 0);
+}
+
+TEST_CASE("sandbox: nobody is written to by a FIFO of the host, where the kernel has Landlock") {
+  if (::syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION) < 1)
+    SKIP("this kernel has no Landlock");
+  const std::string fifo = "/tmp/" + cgroup_name() + "-fifo";
+  REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+  REQUIRE(::chmod(fifo.c_str(), 0666) == 0);
+  const UniqueFd reader(::open(fifo.c_str(), O_RDONLY | O_NONBLOCK));
+  refused([&] { return ::open(fifo.c_str(), O_WRONLY | O_NONBLOCK); }, EPERM, EACCES);
+  REQUIRE(::unlink(fifo.c_str()) == 0);
 }
 
 TEST_CASE("sandbox: no socket is opened, by no way", "[smoke]") {

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
+#include <linux/landlock.h>
 #include <linux/mount.h>
 #include <linux/netlink.h>
 #include <linux/sched.h>
@@ -24,6 +25,8 @@
 #include <cerrno>
 #include <csignal>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "base/unique_fd.hpp"
 
@@ -89,8 +92,70 @@ void allow_known_sockets(Rules& rules) {
             SCMP_A2_64(SCMP_CMP_NE, std::uint64_t{NETLINK_ROUTE}));
 }
 
-/// Its own /proc, and, unless it uses the host's network, its own /sys, which has neither pins nor cgroups;
-/// and nothing that can be written to.
+Status set_mount_attributes(int fd, const char* path, unsigned flags, std::uint64_t set,
+                            std::uint64_t clear) {
+  mount_attr attributes{};
+  attributes.attr_set = set;
+  attributes.attr_clr = clear;
+  if (::syscall(SYS_mount_setattr, fd, path, flags, &attributes, sizeof(attributes)) != 0)
+    return fail_errno(errno, fmt::format("change the mount {}", path));
+  return {};
+}
+
+/// A mount of a device, for another place.
+struct Device {
+  const char* path;
+  UniqueFd mount;
+};
+
+/// A /dev with places for devices that nobody talks to others by, and nothing else; and these devices.
+Result<std::vector<Device>> make_devices() {
+  std::vector<Device> devices;
+  for (const char* path : {"/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero"}) {
+    UniqueFd mount(::open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+    if (!mount && errno == ENOENT) continue;
+    if (!mount) return fail_errno(errno, fmt::format("open the mount {}", path));
+    ANIC_TRY(set_mount_attributes(mount.get(), "", AT_EMPTY_PATH,
+                                  MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+                                  MOUNT_ATTR_NODEV));
+    devices.push_back({.path = path, .mount = std::move(mount)});
+  }
+  if (::mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755") != 0)
+    return fail_errno(errno, "mount /dev");
+  for (const Device& device : devices) {
+    const UniqueFd place(::open(device.path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    if (!place) return fail_errno(errno, fmt::format("make {}", device.path));
+  }
+  for (const auto& [path, target] : {std::pair{"/dev/fd", "/proc/self/fd"},
+                                     {"/dev/stdin", "/proc/self/fd/0"},
+                                     {"/dev/stdout", "/proc/self/fd/1"},
+                                     {"/dev/stderr", "/proc/self/fd/2"}}) {
+    if (::symlink(target, path) != 0) return fail_errno(errno, fmt::format("make {}", path));
+  }
+  return devices;
+}
+
+/// Opens nothing to write to, but below /dev: FIFOs of others can be written to on file systems that are
+/// read-only. Where the kernel has Landlock.
+Status refuse_writing() {
+  landlock_ruleset_attr handled{};
+  handled.handled_access_fs = LANDLOCK_ACCESS_FS_WRITE_FILE;
+  const UniqueFd rules(
+      static_cast<int>(::syscall(SYS_landlock_create_ruleset, &handled, sizeof(handled), 0)));
+  if (!rules && (errno == ENOSYS || errno == EOPNOTSUPP)) return {};
+  const UniqueFd dev(::open("/dev", O_PATH | O_CLOEXEC));
+  landlock_path_beneath_attr allowed{};
+  allowed.allowed_access = LANDLOCK_ACCESS_FS_WRITE_FILE;
+  allowed.parent_fd = dev.get();
+  if (!rules || !dev ||
+      ::syscall(SYS_landlock_add_rule, rules.get(), LANDLOCK_RULE_PATH_BENEATH, &allowed, 0) != 0 ||
+      ::syscall(SYS_landlock_restrict_self, rules.get(), 0) != 0)
+    return fail_errno(errno, "have Landlock refuse writing");
+  return {};
+}
+
+/// Its own /proc, /dev, and, unless it uses the host's network, its own /sys, which has neither pins nor
+/// cgroups; and nothing that can be written to.
 Status make_read_only(bool network) {
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
     return fail_errno(errno, "make mounts private");
@@ -98,11 +163,14 @@ Status make_read_only(bool network) {
     return fail_errno(errno, "mount /proc");
   if (!network && ::mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
     return fail_errno(errno, "mount /sys");
-  mount_attr attributes{};
-  attributes.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID;
-  if (::syscall(SYS_mount_setattr, AT_FDCWD, "/", AT_RECURSIVE, &attributes, sizeof(attributes)) != 0)
-    return fail_errno(errno, "make all files read-only");
-  return {};
+  const std::vector<Device> devices = ANIC_TRY(make_devices());
+  ANIC_TRY(set_mount_attributes(AT_FDCWD, "/", AT_RECURSIVE,
+                                MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0));
+  for (const Device& device : devices) {
+    if (::move_mount(device.mount.get(), "", AT_FDCWD, device.path, MOVE_MOUNT_F_EMPTY_PATH) != 0)
+      return fail_errno(errno, fmt::format("mount {}", device.path));
+  }
+  return refuse_writing();
 }
 
 Status drop_capabilities(const Confinement& confinement) {
