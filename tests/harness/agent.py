@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agents for the net tests, good and bad: agent.py WHAT. Each begins like a good one, and does what it is called at its third observation."""
 
+import ctypes
 import json
 import os
+import platform
 import signal
 import socket
 import sys
 import time
 
+LIBC = ctypes.CDLL(None, use_errno=True)
+BPF = 321 if platform.machine() == "x86_64" else 280
 WEIGHT = int(os.environ.get("WEIGHT", "150"))
 
 
@@ -30,9 +34,15 @@ def note(text):
     sys.stderr.flush()
 
 
-def attempt(what, call):
+def call(name, *arguments):
+    """A function of libc, or OSError."""
+    if getattr(LIBC, name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+
+
+def attempt(what, try_it):
     try:
-        call()
+        try_it()
         note(f"{what}: done")
     except OSError as error:
         note(f"{what}: {os.strerror(error.errno)}")
@@ -66,10 +76,6 @@ def silent(_):
     time.sleep(3600)
 
 
-def stopped(_):
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
 def garbage(_):
     send("\x00\xff{]\n" * 100)
 
@@ -92,6 +98,11 @@ def flood(message):
 def deaf(_):
     while True:
         send("{}\n")
+
+
+def unread(message):
+    for tick in range(message["tick"], 1 << 62):  # the next ones are as good as asked
+        answer({"tick": tick})
 
 
 def many(message):
@@ -119,13 +130,30 @@ def ends(_):
     sys.exit(0)
 
 
-def world(message):
+def lingers(_):
+    os.close(1)
+    time.sleep(float(os.environ["LINGER"]))
+    os._exit(0)
+
+
+def world(_):
     attempt("socket", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     attempt("file", lambda: open("/tmp/agentnic-agent-test", "w"))
+    attempt("device", lambda: os.open("/dev/kmsg", os.O_WRONLY))
+    attempt("pair", lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
     attempt("pins", lambda: os.listdir("/sys/fs/bpf/agentnic"))
+    for what, command in {"change a lane": 2, "load": 5, "open a pin": 7, "drain": 10, "get by id": 14}.items():
+        attempt(what, lambda: call("syscall", BPF, command, ctypes.create_string_buffer(128), 128))
+    attempt("trace", lambda: call("ptrace", 16, 1, None, None))
+    attempt("namespace", lambda: call("unshare", 0x10000000))
+    attempt("mount", lambda: call("mount", b"none", b"/tmp", b"tmpfs", 0, None))
+    attempt("outlive", lambda: call("prctl", 1, 0))
+    if "PORT" in os.environ:
+        attempt("connect", lambda: socket.create_connection(("127.0.0.1", int(os.environ["PORT"]))))
     attempt("root", lambda: os.setuid(0))
     note("user " + str(os.getuid()))
     note("processes " + str(sum(name.isdigit() for name in os.listdir("/proc"))))
+    note("devices " + ",".join(name for name in sorted(os.listdir("/dev")) if name != "fd" and not name.startswith("std")))
     note("network " + ",".join(sorted(os.listdir("/sys/class/net"))))
     note("variables " + ",".join(sorted(set(os.environ) - {"LC_CTYPE", "PWD"})))
     note("descriptors " + str(len(os.listdir("/proc/self/fd")) - 1))  # without that of the listing
@@ -133,10 +161,17 @@ def world(message):
 
 
 def forks(message):
-    if os.fork() == 0:
-        os.setsid()
-        time.sleep(3600)
-    sys.exit(0)
+    if os.fork() != 0:
+        os._exit(0)
+    os.setsid()
+    for one in range(1, signal.NSIG):
+        if one not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):
+            signal.signal(one, signal.SIG_IGN)
+    while True:  # as long as it lives
+        try:
+            answer(message, [weight()])
+        except OSError:
+            pass
 
 
 def main():

@@ -47,6 +47,9 @@ start() {
 }
 heard() { [ "$(guardian 'sessions[0].heard_unix_ns // 0')" != 0 ]; }
 
+# part head|tail: the process of the program, which was started first, or of the agent.
+part() { pgrep -P $agent_pid | "$1" -n 1; }
+
 # ended STATUS: the one beside the test.
 ended() {
     local code=0
@@ -56,6 +59,9 @@ ended() {
 
 nothing_left() {
     no_session || fail "a session is left: $(guardian sessions)"
+    nothing_left_but_sessions
+}
+nothing_left_but_sessions() {
     until_true 10 no_cgroup_left
 }
 # Those of other tests that run meanwhile are held by their supervisors, or are removed by these tests.
@@ -100,10 +106,10 @@ example() {
     equal "$err" "" "what it said"
 }
 
-# faulty WHAT TEXT: it ends with this error, and its tenant is in fail-safe by L1.
+# faulty WHAT TEXT OPTIONS...: it ends with this error, and its tenant is in fail-safe by L1.
 faulty() {
     begin
-    try program "$1"
+    try agent "${@:3}" --exec python3 -c "$PROGRAM" "$1"
     equal "$status" 1 "exit status of $1 ($err)"
     [[ $err == *"$2"* ]] || fail "$1: did not say '$2': $err"
     until_true 30 in_failsafe "acme L1"
@@ -113,8 +119,16 @@ faulty() {
 test_case "agent: a program that is silent is ended, and its tenant in fail-safe" silent
 silent() { faulty silent "did not answer for $HEARTBEAT"; }
 
-test_case "agent: a program that stops itself is ended, and its tenant in fail-safe" stopped
-stopped() { faulty stopped "did not answer for $HEARTBEAT"; }
+test_case "agent: a program that is stopped is ended, and its tenant in fail-safe" stopped
+stopped() {
+    begin
+    start good
+    kill -STOP "$(part head)"
+    ended 1
+    said "did not answer for $HEARTBEAT" || fail "what it said: $(<"$WORK/agent.err")"
+    until_true 30 in_failsafe "acme L1"
+    nothing_left
+}
 
 test_case "agent: a program that sends garbage is told so, and ended" garbage
 garbage() { faulty garbage "16 lines that are no answer"; }
@@ -130,6 +144,9 @@ flood() { faulty flood "16 lines that are no answer"; }
 
 test_case "agent: a program that does not read, and writes, is ended" deaf
 deaf() { faulty deaf "16 lines that are no answer"; }
+
+test_case "agent: a program that answers, and does not read, is ended before all memory is full of what it is to read" unread
+unread() { faulty unread "does not read" --interval 1ms; }
 
 test_case "agent: more proposals than fit are refused, all of them" many
 many() { faulty many "/proposals/64: more than 64 proposals"; }
@@ -160,13 +177,16 @@ chatty() {
     [ ${#err} -lt 9000 ] || fail "${#err} bytes were passed on"
 }
 
-test_case "agent: from inside there are no sockets, no files to write, no pins, no other processes, no root" world
+test_case "agent: from inside there are no sockets, no files to write, no pins, no BPF, no other processes, no root" world smoke
 world() {
     begin
     try program world
     equal "$status" 0 "exit status ($err)"
-    local line
-    for line in "socket: Operation not permitted" "file: Read-only file system" "pins: No such file or directory" "root: Operation not permitted" \
+    local line what
+    for what in socket pair root "change a lane" load "open a pin" drain "get by id" trace namespace mount outlive; do
+        [[ $err == *"\"$what: Operation not permitted\""* ]] || fail "not refused: $what: $err"
+    done
+    for line in "file: Read-only file system" "device: No such file or directory" "pins: No such file or directory" "devices full,null,random,urandom,zero" \
         "user 65534" "processes 1" "network lo" "variables HOME,LANG,PATH" "descriptors 3"; do
         [[ $err == *"\"$line\""* ]] || fail "not '$line': $err"
     done
@@ -175,11 +195,15 @@ world() {
 test_case "agent: with --allow-network and --env a program has sockets and a variable, and no more" networked
 networked() {
     begin
-    TOKEN=secret try agent --allow-network --env TOKEN --exec python3 -c "$PROGRAM" world
+    python3 -c 'import socket, sys; server = socket.create_server(("127.0.0.1", 0)); print(server.getsockname()[1], flush=True); server.accept()' >"$WORK/port" &
+    until_true 10 test -s "$WORK/port"
+    PORT=$(<"$WORK/port") TOKEN=secret try agent --allow-network --env TOKEN --env PORT --exec python3 -c "$PROGRAM" world
     equal "$status" 0 "exit status ($err)"
-    [[ $err == *'"socket: done"'* ]] || fail "no socket: $err"
-    [[ $err == *'"variables HOME,LANG,PATH,TOKEN"'* ]] || fail "no variable: $err"
-    [[ $err == *'"file: Read-only file system"'* ]] || fail "a file was written: $err"
+    local line
+    for line in "socket: done" "connect: done" "variables HOME,LANG,PATH,PORT,TOKEN" "file: Read-only file system" "pins: Permission denied" \
+        "open a pin: Operation not permitted" "root: Operation not permitted"; do
+        [[ $err == *"\"$line\""* ]] || fail "not '$line': $err"
+    done
 }
 
 test_case "agent: what a program starts does not outlive it" forks
@@ -195,9 +219,7 @@ supervisor_killed() {
     begin
     start propose
     until_true 10 said "decision 7 approve None"
-    local inside
-    inside=$(pgrep -P $agent_pid | wc -l)
-    equal "$inside" 2 "processes of an agent"
+    equal "$(pgrep -P $agent_pid | wc -l)" 2 "processes of an agent"
     local pids
     mapfile -t pids < <(pgrep -P $agent_pid)
     kill -KILL $agent_pid
@@ -216,22 +238,97 @@ all_gone() {
     done
 }
 
-test_case "agent: killed inside, either process, it is reported, and its tenant in fail-safe" inside_killed
+test_case "agent: killed inside, either process or both, it is reported, and its tenant in fail-safe" inside_killed
 inside_killed() {
     begin
-    inside_is_killed head "the program was killed by signal 9" # the program was started first
-    "$LOAD" failsafe lab0 --netns $SERVER exit --tenant acme --reason "on we go" >/dev/null
-    inside_is_killed tail "the agent was killed by signal 9"
+    inside_is_killed "the program was killed by signal 9" head -n 1 # the program was started first
+    on_we_go
+    inside_is_killed "the agent was killed by signal 9" tail -n 1
+    on_we_go # a third time it would be the instance's
+    NAME=critic TENANT=globex inside_is_killed "the agent was killed by signal 9" cat
 }
+on_we_go() { "$LOAD" failsafe lab0 --netns $SERVER exit --tenant acme --reason "on we go" >/dev/null; }
 
+# inside_is_killed TEXT CHOOSE...: those that this chooses.
 inside_is_killed() {
     start good
-    kill -KILL "$(pgrep -P $agent_pid | "$1" -n 1)"
+    pgrep -P $agent_pid | "${@:2}" | xargs kill -KILL
     ended 1
-    said "$2" || fail "not '$2': $(<"$WORK/agent.err")"
-    until_true 30 in_failsafe "acme L1"
+    said "$1" || fail "not '$1': $(<"$WORK/agent.err")"
+    until_true 30 in_failsafe "${TENANT:-acme} L1"
     nothing_left
 }
+
+test_case "agent: killed while it starts, it leaves no process" killed_early
+killed_early() {
+    begin
+    local names=(tuner critic) step # each has its tenant: a session that never began stays for a minute
+    for step in 1 2; do
+        try strace -qq -o /dev/null -e trace=clone3 -e inject=clone3:signal=KILL:when=$step \
+            "$AGENT" lab0 --netns $SERVER --agent "${names[step - 1]}" --exec python3 -c "$PROGRAM" silent
+        equal "$status" 137 "status of who was killed at its start of process $step ($err)"
+        until_true 10 no_agent
+    done
+    nothing_left_but_sessions
+}
+no_agent() { ! pgrep -f -- "$AGENT lab0|python3 -c" >/dev/null; }
+
+test_case "agent: asked to stop before it waits for anything, it stops" stopped_early
+stopped_early() {
+    begin
+    try timeout 60 strace -qq -o /dev/null -e trace=setitimer -e inject=setitimer:signal=TERM:when=1 "$AGENT" lab0 --netns $SERVER --agent tuner
+    equal "$status" 0 "exit status ($err)"
+    equal "$(failsafes)" "" "fail-safes"
+    nothing_left
+}
+
+test_case "agent: one that cannot be confined closes its session, for it had not begun" unconfined
+unconfined() {
+    begin
+    try strace -f -qq -o /dev/null -e trace=mount_setattr -e inject=mount_setattr:error=EPERM "$AGENT" lab0 --netns $SERVER --agent tuner --ticks 1
+    equal "$status" 1 "exit status ($err)"
+    [[ $err == *"it had not begun, and its session was closed"* ]] || fail "what it said: $err"
+    nothing_left
+    try agent --ticks 2
+    equal "$status" 0 "exit status of the next one ($err)"
+    equal "$(failsafes)" "" "fail-safes"
+}
+
+test_case "agent: what takes longer to end than the heartbeat has time for is no good end" ends_late
+ends_late() {
+    begin
+    local linger=0.7 # more than half the heartbeat
+    [ "$HEARTBEAT" = 1s ] || linger=5
+    LINGER=$linger try agent --env LINGER --exec python3 -c "$PROGRAM" lingers
+    equal "$status" 1 "exit status of a program that lingers ($err)"
+    [[ $err == *"the program was killed by signal 9"* ]] || fail "what it said: $err"
+    until_true 30 in_failsafe "acme L1"
+    on_we_go
+    start good
+    kill -STOP "$(part tail)"
+    until_true 30 in_failsafe "acme L1"
+    kill -TERM $agent_pid
+    sleep 0.3 # so that the agent has it when it goes on
+    kill -CONT "$(part tail)"
+    ended 1
+    said "was ended by the guardian; hint: agentnic-audit tail says why" || fail "what it said: $(<"$WORK/agent.err")"
+    nothing_left
+}
+
+test_case "agent: with standard streams that are closed it runs as with others, and confined it does not have those of its supervisor" streams
+streams() {
+    begin
+    try closed --ticks 3 --exec python3 -c "$PROGRAM" good
+    equal "$status" 0 "exit status ($err)"
+    "$AGENT" lab0 --netns $SERVER --agent tuner <"$POLICY" &
+    agent_pid=$!
+    until_true 10 heard
+    equal "$(readlink "/proc/$(part tail)/fd/0")" /dev/null "standard input of the agent"
+    kill -TERM $agent_pid
+    : >"$WORK/agent.err"
+    ended 0
+}
+closed() { agent "$@" <&- >&-; }
 
 test_case "agent: two at once govern their own tenants, and do not see each other's" two smoke
 two() {
@@ -266,6 +363,19 @@ update_removes() {
 }
 # Another agent can have it: the session governs it no more.
 globex_is_free() { NAME=critic agent --ticks 1 2>/dev/null; }
+
+test_case "agent: an update that removes it ends it, without alarm" update_ends
+update_ends() {
+    begin
+    start good
+    jq '.agents |= map(select(.name != "tuner"))' "$POLICY" >"$WORK/without.json"
+    "$LOAD" update lab0 --netns $SERVER --policy "$WORK/without.json" >/dev/null
+    ended 1
+    said "session 1 was ended by the guardian" || fail "what it said: $(<"$WORK/agent.err")"
+    said "the guardian had ended its session" || fail "its supervisor did not say so: $(<"$WORK/agent.err")"
+    equal "$(failsafes)" "" "fail-safes"
+    nothing_left
+}
 
 # recorded WHAT: what a program was told and said until it was stopped, with a proposal among it, in $TAPE.
 recorded() {
@@ -412,6 +522,7 @@ refused() {
     expect_error 2 "no program is named" agent --exec
     expect_error 2 "--env \"NOT_SET\": it is not set" agent --env NOT_SET --exec true
     expect_error 2 "--controller" agent --controller magic
+    expect_error 2 "an interval of 15s is more than half the policy's heartbeat of $HEARTBEAT; hint: --interval" agent --interval 15s
     equal "$(tail_of 'select(.kind == "open") | .kind')" "" "sessions that were opened"
 }
 

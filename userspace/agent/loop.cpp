@@ -22,11 +22,6 @@ void sleep_until(std::uint64_t then_ns) {
   }
 }
 
-std::unexpected<Error> over(const kern::Session& session) {
-  return fail(Exit::Failed, fmt::format("session {} was ended by the guardian", session.id()),
-              "agentnic-audit tail says why");
-}
-
 /// Each with its answer.
 Result<std::vector<Decision>> ask(const kern::Session& session, const std::vector<Proposal>& proposals) {
   std::vector<Decision> decisions;
@@ -39,7 +34,7 @@ Result<std::vector<Decision>> ask(const kern::Session& session, const std::vecto
   }
   for (std::size_t answered = 0; answered < proposals.size();) {
     const auto drained = ANIC_TRY(session.drain());
-    if (!drained) return over(session);
+    if (!drained) return ended_by_guardian(session.id());
     if (*drained == 0)
       return fail(Exit::Failed, fmt::format("session {} got no answer to a proposal", session.id()));
     for (int i = 0; i < *drained && answered < proposals.size(); ++i, ++answered) {
@@ -54,11 +49,16 @@ Result<std::vector<Decision>> ask(const kern::Session& session, const std::vecto
 
 }  // namespace
 
+std::unexpected<Error> ended_by_guardian(std::uint64_t session) {
+  return fail(Exit::Failed, fmt::format("session {} was ended by the guardian", session),
+              "agentnic-audit tail says why");
+}
+
 Status run_loop(const kern::Session& session, Controller& controller, Observer observer,
                 const LoopSettings& settings) {
   std::uint64_t next_ns = monotonic_ns();
   for (std::uint64_t tick = 0; !stop_requested() && (settings.ticks == 0 || tick < settings.ticks); ++tick) {
-    if (!ANIC_TRY(session.drain(true))) return over(session);
+    if (!ANIC_TRY(session.drain(true))) return ended_by_guardian(session.id());
     const Observation& observation = observer.observe(session.observation());
     const auto proposals = ANIC_TRY(controller.decide(observation));
     if (!proposals) break;

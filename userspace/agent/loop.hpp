@@ -22,4 +22,7 @@ struct LoopSettings {
 Status run_loop(const kern::Session& session, Controller& controller, Observer observer,
                 const LoopSettings& settings);
 
+/// The error of whoever finds the session over.
+std::unexpected<Error> ended_by_guardian(std::uint64_t session);
+
 }  // namespace agentnic::agent

@@ -18,6 +18,7 @@
 
 #include "agent/program.hpp"
 #include "agent/recording.hpp"
+#include "base/clock.hpp"
 #include "base/stop.hpp"
 #include "kern/session.hpp"
 
@@ -28,7 +29,8 @@ namespace {
 constexpr int kProgramEnded = 100;  // the program closed its output: how it ended says whether that is good
 constexpr int kNoExec = 127;
 
-constexpr int kEndingMs = 1000;  // what a program that has closed its output may take to end
+// What a program that has closed its output may take to end, and half the heartbeat, for there is none now.
+constexpr std::uint64_t kEndingNs = 1'000'000'000;
 
 int report(const Error& error) {
   std::cerr << "agentnic-agent: " << error.text() << std::endl;
@@ -149,6 +151,8 @@ int be_agent(const Keep& keep, const Confinement& confinement, std::vector<int> 
   }
   catch_stop_signals();
   ::signal(SIGPIPE, SIG_IGN);
+  const UniqueFd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (::dup2(nothing.get(), STDIN_FILENO) < 0) return report(Error::from_errno(errno, "open /dev/null"));
   if (auto code = keep.give_up(confinement); !code) return report(code.error());
   close_all_but(kept);
   if (auto code = allow_drains_alone(); !code) return report(code.error());
@@ -162,6 +166,7 @@ std::string ending(int status) {
 
 /// The agent's end, as waitpid() has it. Who wants to stop is passed on, once.
 int await_agent(pid_t pid) {
+  const WakeUps wake_ups;
   int status = 0;
   for (bool passed = false; ::waitpid(pid, &status, 0) < 0 && errno == EINTR;) {
     if (passed || !stop_requested()) continue;
@@ -171,12 +176,14 @@ int await_agent(pid_t pid) {
   return status;
 }
 
-/// The program's end; what has not ended after `patience_ms` is killed.
-int await_program(pid_t pid, const Keep& keep, int patience_ms) {
+/// The program's end; what has not ended after `patience_ns` is killed.
+int await_program(pid_t pid, const Keep& keep, std::uint64_t patience_ns) {
+  const std::uint64_t until_ns = monotonic_ns() + patience_ns;
   int status = 0;
-  for (int waited_ms = 0; ::waitpid(pid, &status, WNOHANG) == 0; ++waited_ms) {
-    if (waited_ms == patience_ms) keep.kill(pid);
-    ::usleep(1000);
+  for (bool killed = false; ::waitpid(pid, &status, WNOHANG) == 0; ::usleep(1000)) {
+    if (killed || monotonic_ns() < until_ns) continue;
+    keep.kill(pid);
+    killed = true;
   }
   return status;
 }
@@ -200,7 +207,9 @@ struct Ends {
 };
 
 /// Starts the program, if there is one, then the agent, and waits for both. `kept`: descriptors of the agent.
-Result<Ends> run_both(const Keep& keep, Settings& settings, const std::vector<int>& kept, const Work& work) {
+/// `ended_well`: called as soon as the agent has. `patience_ns`: of a program that has closed its output.
+Result<Ends> run_both(const Keep& keep, Settings& settings, const std::vector<int>& kept, const Work& work,
+                      const std::function<Status()>& ended_well, std::uint64_t patience_ns) {
   std::optional<Pipes> pipes;
   std::optional<pid_t> program;
   if (!settings.command.empty()) {
@@ -219,13 +228,34 @@ Result<Ends> run_both(const Keep& keep, Settings& settings, const std::vector<in
   pipes.reset();
   Ends ends;
   ends.agent = await_agent(agent);
+  if (is_good(ends.agent)) ANIC_TRY(ended_well());
   // A program that has closed its output is about to end; any other has nobody to talk to.
   if (program) {
     ends.program = 0;
     const bool about_to_end = ends.by_program();
-    ends.program = await_program(*program, keep, about_to_end ? kEndingMs : 0);
+    ends.program = await_program(*program, keep, about_to_end ? patience_ns : 0);
   }
   return ends;
+}
+
+/// Closes the session of an agent that has ended well.
+Status close(kern::Session& session) {
+  const std::uint64_t id = session.id();
+  if (!ANIC_TRY(session.close())) return ended_by_guardian(id);
+  return {};
+}
+
+/// Leaves the session of one that has not to the guardian: an error.
+Status leave(kern::Session& session, const kern::Maps& maps, const std::string& why) {
+  const auto row = ANIC_TRY(session.look(maps));
+  if (row && row->heard_ns == 0) {  // the guardian would wait for it to begin
+    ANIC_TRY(session.close());
+    return fail(Exit::Failed, why, "it had not begun, and its session was closed");
+  }
+  session.abandon();
+  return fail(Exit::Failed, why,
+              row ? "the guardian enters fail-safe as soon as the heartbeat is missed"
+                  : "the guardian had ended its session: agentnic-audit tail says why");
 }
 
 }  // namespace
@@ -243,13 +273,11 @@ Status run(const kern::PinDir& dir, const kern::Maps& maps, Start start, Setting
     const auto ended = run_loop(session, **chosen, Observer(start.names), start.loop);
     return ended ? 0 : chosen->failed(ended.error());
   };
-  const Ends ends =
-      ANIC_TRY(run_both(keep, settings, {session.ring_fd(), session.page_fd(), session.drain_fd()}, work));
-  if (const auto why = ends.why_bad()) {
-    session.abandon();
-    return fail(Exit::Failed, *why, "the guardian enters fail-safe as soon as the heartbeat is missed");
-  }
-  ANIC_TRY(session.close());
+  const Ends ends = ANIC_TRY(run_both(
+      keep, settings, {session.ring_fd(), session.page_fd(), session.drain_fd()}, work,
+      [&] { return close(session); }, std::min(kEndingNs, start.heartbeat_ns / 2)));
+  if (const auto why = ends.why_bad()) return leave(session, maps, *why);
+  if (ends.by_program()) ANIC_TRY(close(session));
   return {};
 }
 
@@ -273,7 +301,8 @@ Result<int> run_replay(UniqueFd recording, Settings settings, bool confined,
     const auto replayed = replay(*begun, **chosen);
     return replayed ? report_result(*replayed) : chosen->failed(replayed.error());
   };
-  const Ends ends = ANIC_TRY(run_both(keep, settings, {recording.get()}, work));
+  const Ends ends =
+      ANIC_TRY(run_both(keep, settings, {recording.get()}, work, [] { return Status(); }, kEndingNs));
   if (ends.by_program())
     return fail(Exit::Failed, "the program " + ending(*ends.program) + " before the recording did");
   if (!WIFEXITED(ends.agent)) return fail(Exit::Failed, *ends.why_bad());

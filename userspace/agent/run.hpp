@@ -40,10 +40,12 @@ struct Start {
   Hello hello;  ///< its session is filled in
   Names names;
   LoopSettings loop;
+  std::uint64_t heartbeat_ns = 0;  ///< L1: of the policy
 };
 
 /// Runs it until it ends. What it changed is given back, if it came to a good end; else its session is left
-/// to the guardian, which enters fail-safe when the heartbeat is missed: an error.
+/// to the guardian, which enters fail-safe when the heartbeat is missed: an error. So is a session that the
+/// guardian had ended before.
 Status run(const kern::PinDir& dir, const kern::Maps& maps, Start start, Settings settings);
 
 /// Replays a recording, and has `report` print the result, whose answer is the exit status. `confined`: false

@@ -63,20 +63,20 @@ Result<Session> Session::open(const PinDir& dir, const Maps& maps, const Session
   ANIC_TRY(check_reason(request.reason));
   Session session;
   session.close_program_ = ANIC_TRY(open_close_program(dir));
-  const std::uint32_t slot = ANIC_TRY(open_session(dir, request));
+  session.slot_ = ANIC_TRY(open_session(dir, request));
   anic_session row{};
-  ANIC_TRY(maps.read("anic_sessions", slot, row));
+  ANIC_TRY(maps.read("anic_sessions", session.slot_, row));
   if (row.id == 0)
     return fail(Exit::Failed, "open a session of " + dir.ifname + ": it was ended before it began");
   session.id_ = row.id;  // from now on the destructor closes it
-  ANIC_TRY(session.load(maps, slot));
+  ANIC_TRY(session.load(maps));
   return session;
 }
 
-Status Session::load(const Maps& maps, std::uint32_t slot) {
+Status Session::load(const Maps& maps) {
   skeleton_.reset(session_bpf::open());
   if (!skeleton_) return fail_errno(errno, "open the session's BPF object");
-  skeleton_->rodata->anic_session_slot = slot;
+  skeleton_->rodata->anic_session_slot = slot_;
   skeleton_->rodata->anic_session_id = id_;
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, skeleton_->obj) {
@@ -101,6 +101,7 @@ Status Session::map_page() {
 
 Session::Session(Session&& other) noexcept
     : id_(std::exchange(other.id_, 0)),
+      slot_(other.slot_),
       close_program_(std::move(other.close_program_)),
       skeleton_(std::move(other.skeleton_)),
       ring_(std::move(other.ring_)),
@@ -133,6 +134,13 @@ std::optional<anic_answer> Session::answer(std::uint64_t cookie) const {
     if (answer.cookie == cookie) return answer;
   }
   return std::nullopt;
+}
+
+Result<std::optional<anic_session>> Session::look(const Maps& maps) const {
+  anic_session row{};
+  ANIC_TRY(maps.read("anic_sessions", slot_, row));
+  if (row.id != id_) return std::nullopt;
+  return row;
 }
 
 Result<bool> Session::close() {

@@ -47,6 +47,9 @@ class Session final {
   /// The answer with this cookie, if it is among the last ANIC_DRAIN_MAX.
   [[nodiscard]] std::optional<anic_answer> answer(std::uint64_t cookie) const;
 
+  /// What the guardian knows of it; nothing: it is over.
+  [[nodiscard]] Result<std::optional<anic_session>> look(const Maps& maps) const;
+
   /// Gives back what the session changed. False: it was over.
   Result<bool> close();
 
@@ -66,10 +69,11 @@ class Session final {
   };
 
   Session() = default;
-  [[nodiscard]] Status load(const Maps& maps, std::uint32_t slot);
+  [[nodiscard]] Status load(const Maps& maps);
   [[nodiscard]] Status map_page();
 
   std::uint64_t id_ = 0;  ///< 0: closed
+  std::uint32_t slot_ = 0;
   UniqueFd close_program_;
   std::unique_ptr<session_bpf, Destroy> skeleton_;
   std::unique_ptr<user_ring_buffer, Destroy> ring_;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -188,6 +189,16 @@ Result<int> replay(const Options& options, bool choose) {
   return code;
 }
 
+/// An agent is heard of once an interval; what comes late must not be taken for silence.
+Status check_interval(const agent::Start& start) {
+  if (start.loop.interval_ns <= start.heartbeat_ns / 2) return {};
+  return fail(
+      Exit::BadInput,
+      fmt::format("an interval of {} is more than half the policy's heartbeat of {}",
+                  policy::duration_text(start.loop.interval_ns), policy::duration_text(start.heartbeat_ns)),
+      fmt::format("--interval {}", policy::duration_text(start.heartbeat_ns / 2)));
+}
+
 Result<int> run(const Options& options) {
   agent::Settings settings = ANIC_TRY(settings_of(options));
   settings.decider = agent::Decider{.controller = options.controller, .seed = options.seed};
@@ -204,6 +215,8 @@ Result<int> run(const Options& options) {
   start.loop.ticks = options.ticks;
   start.loop.interval_ns = options.interval.empty() ? guarding.envelope.tick_ns
                                                     : ANIC_TRY(policy::parse_duration(options.interval));
+  start.heartbeat_ns = guarding.envelope.heartbeat_ns;
+  ANIC_TRY(check_interval(start));
   start.hello.ifname = options.ifname;
   start.hello.agent = text_of(granted.name);
   start.hello.interval_ns = start.loop.interval_ns;
@@ -219,9 +232,18 @@ Result<int> run(const Options& options) {
   return 0;
 }
 
+/// What is opened later has numbers above those of the standard streams.
+void fill_standard_streams() {
+  int fd = -1;
+  do fd = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) ::close(fd);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  fill_standard_streams();
   cli::Program program("agentnic-agent",
                        "Runs a controller as the agent of an interface, confined to its grants.");
   Options options;
