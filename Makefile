@@ -39,7 +39,7 @@ FLAGS     = -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MD -MP
 COMPILE   = $(CXX) $(FLAGS)
 # -O1: with sanitizers, -O2 takes almost twice as long to compile.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -O1
-LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-3 -lcap-ng -lseccomp -lsodium -lfmt -lpthread
+LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-3 -lcap-ng -lseccomp -lsodium -lnettle -lfmt -lpthread
 # No -Wextra: the kernel's own headers do not pass it.
 BPFFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Ibpf -I/usr/include/$(ARCH)-linux-gnu -MMD -MP
 
@@ -54,7 +54,7 @@ suites      := unit bpf
 test_bins   := $(suites:%=$(BIN)/test-%) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fixtures/*.bpf.c))
 # Fuzz targets are built twice: with a main() that replays a corpus, and with libFuzzer. What they test is compiled
 # with sanitizers each time; whatever else it needs is the library's.
-fuzzers     := agent parse policy recording
+fuzzers     := agent audit parse policy recording
 replays     := $(fuzzers:%=$(BUILD)/replay/%)
 libfuzzers  := $(fuzzers:%=$(BUILD)/fuzz/%)
 fuzzed      := $(wildcard userspace/policy/*.cpp)
@@ -157,7 +157,8 @@ install: all ## install to PREFIX (/usr/local), below DESTDIR
 	install -m 644 policies/*.json $(DESTDIR)$(PREFIX)/share/agentnic/policies
 	install -m 644 docs/examples/* $(DESTDIR)$(PREFIX)/share/agentnic/examples
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	for unit in $(notdir $(wildcard userspace/units/*)); do \
+	install -D -m 644 userspace/units/agentnic.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/agentnic.conf
+	for unit in $(notdir $(wildcard userspace/units/*.service)); do \
 	  sed 's|/usr/local/|$(PREFIX)/|' userspace/units/$$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit && \
 	  chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; \
 	done
@@ -196,8 +197,8 @@ $(libfuzzers): $(BUILD)/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%_fuzz.o $(library)
 	$(call say,LINK,$@)
 	$(Q)$(CLANG) --driver-mode=g++ $(CXXFLAGS) $(SANITIZE) -fsanitize=fuzzer $(filter %.o,$^) $(library) $(LIBS) -o $@
 
-$(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,policy agent recording): $(fuzzed:%.cpp=$(BUILD)/$(f)/%.o)))
-$(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,agent recording): $(fuzzed_lines:%.cpp=$(BUILD)/$(f)/%.o)))
+$(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,policy agent audit recording): $(fuzzed:%.cpp=$(BUILD)/$(f)/%.o)))
+$(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,agent audit recording): $(fuzzed_lines:%.cpp=$(BUILD)/$(f)/%.o)))
 
 .PHONY: test test-unit
 test: all $(test_bins) $(replays) ## run the tests; T='glob' by name, SH=1 for a shell inside a net test

@@ -46,12 +46,13 @@ class AuditRing final {
   /// Gives the room before a position back to the kernel, unless somebody has.
   void take(std::uint64_t until) const noexcept;
 
+  /// Where the kernel may write up to.
+  [[nodiscard]] std::uint64_t taken() const noexcept;
   [[nodiscard]] std::uint64_t unread_bytes() const noexcept;
   [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_; }
 
  private:
   AuditRing() = default;
-  [[nodiscard]] std::uint64_t taken() const noexcept;
   [[nodiscard]] std::uint64_t written() const noexcept;
 
   std::uint64_t page_ = 0;  ///< size

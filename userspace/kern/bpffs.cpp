@@ -131,6 +131,15 @@ Status make_pin_dir(const PinDir& dir) {
   return make_dir(dir.path());
 }
 
+Result<UniqueFd> claim_ring(const PinDir& dir) {
+  UniqueFd fd(::open(dir.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return fail_errno(errno, "open " + dir.path());
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno != EWOULDBLOCK) return fail_errno(errno, "lock " + dir.path());
+  return fail(Exit::Failed, fmt::format("take records of {}: a recorder takes them", dir.ifname),
+              "agentnic-audit tail --log DIR reads what it keeps");
+}
+
 bool has_recorder(const PinDir& dir) {
   const UniqueFd fd(::open(dir.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   return fd && ::flock(fd.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;

@@ -60,8 +60,10 @@ Status clean_pins();
 /// Makes the directory of one instance, mode 0700.
 Status make_pin_dir(const PinDir& dir);
 
-/// Whether a process holds a lock (flock, LOCK_EX) on the directory of an instance: a recorder of its audit,
-/// which has the ring for as long as it lives.
+/// Says that nobody else is to take records of this instance, for as long as the descriptor is open: what two take
+/// is missing in both of their logs. Fails when somebody has said so.
+Result<UniqueFd> claim_ring(const PinDir& dir);
+/// Whether somebody has.
 bool has_recorder(const PinDir& dir);
 
 /// Unpins everything in the directory and removes it. Removing what is not there succeeds.

@@ -384,7 +384,9 @@ Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interfac
   const ModePlan plan = plan_modes(options.mode, policy);
   policy::Tables tables = ANIC_TRY(tables_of(policy, {}));
   ANIC_TRY(choose_egress(netns, interface.ifindex, tables));
-  const Object object = ANIC_TRY(Object::load(possible_cpus(), options.chain_key));
+  std::optional<ChainKey> chain_key;
+  if (options.chain_key) chain_key = ANIC_TRY(options.chain_key());
+  const Object object = ANIC_TRY(Object::load(possible_cpus(), chain_key));
   const Maps maps = ANIC_TRY(object.maps());
   ANIC_TRY(install(
       maps,

@@ -36,6 +36,17 @@ int Maps::fd(std::string_view name) const {
   return found == fds_.end() ? -1 : found->second.get();
 }
 
+Result<Maps> Maps::pinned_to_read(const PinDir& dir, std::span<const char* const> names) {
+  LIBBPF_OPTS(bpf_obj_get_opts, options, .file_flags = BPF_F_RDONLY);
+  Maps maps;
+  for (const char* name : names) {
+    UniqueFd fd(bpf_obj_get_opts(dir.pin(name).c_str(), &options));
+    if (!fd) return fail_errno(errno, "open the pin " + dir.pin(name));
+    maps.add(name, std::move(fd));
+  }
+  return maps;
+}
+
 Status Maps::read_element(std::string_view name, std::uint32_t index, void* value) const {
   if (bpf_map_lookup_elem(fd(name), &index, value) != 0)
     return fail_errno(errno, fmt::format("read entry {} of map {}", index, name));

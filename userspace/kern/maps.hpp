@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 
 #include "base/result.hpp"
@@ -19,6 +20,8 @@ class Maps final {
  public:
   /// Every map that is pinned in the directory.
   static Result<Maps> pinned(const PinDir& dir);
+  /// These alone, and only to be read.
+  static Result<Maps> pinned_to_read(const PinDir& dir, std::span<const char* const> names);
 
   void add(const std::string& name, UniqueFd fd) { fds_[name] = std::move(fd); }
 

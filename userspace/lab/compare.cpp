@@ -12,6 +12,7 @@
 #include "base/hypervisor.hpp"
 #include "base/stop.hpp"
 #include "lab/agent.hpp"
+#include "lab/audit.hpp"
 #include "lab/guardian.hpp"
 #include "lab/measure.hpp"
 #include "lab/packet_path.hpp"
@@ -252,6 +253,15 @@ const std::vector<Benchmark>& table() {
          ANIC_TRY(attached.set(false));
          return agent_idle_percent(bench);
        }},
+      {{"record_per_s", "records kept by a recorder, of decisions as fast as the ring takes them"},
+       [](const Bench& bench, Attached& attached) -> Result<Json> {
+         ANIC_TRY(attached.set(false));
+         return record_per_s(bench);
+       }},
+      {{"verify_per_s", "public verification of a log of a million records"},
+       [](const Bench&, Attached&) { return verify_per_s(); }},
+      {{"export_s", "a tenant's records, one in a hundred of a million, with proofs"},
+       [](const Bench&, Attached&) { return export_s(); }},
   };
   return all;
 }

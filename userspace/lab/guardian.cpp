@@ -21,8 +21,8 @@
 #include "kern/order.hpp"
 #include "kern/session.hpp"
 #include "lab/environment.hpp"
+#include "lab/guarded.hpp"
 #include "lab/pairs.hpp"
-#include "policy/parse.hpp"
 
 namespace agentnic::lab {
 namespace {
@@ -37,51 +37,6 @@ constexpr unsigned kManyCpus = 128;
 constexpr double kHeartbeatMs = 100;
 constexpr double kTickMs = 10;
 constexpr std::uint64_t kPatienceNs = 2'000'000'000;
-
-// Nothing but the form of proposals is in their way.
-constexpr const char* kPolicy = R"({"version": 1, "name": "guarded", "link_rate": "10Gbit",
-  "tenants": [{"name": "acme", "prefixes": ["10.1.0.0/16"], "budget": {"minimum": "1Gbit"}}],
-  "services": [],
-  "guardian": {"heartbeat": "100ms", "oscillation": {"window": "1us", "flips": 1000},
-               "weight": {"step": 1000}, "changes": {"tenant": 10000000, "total": 10000000}}})";
-
-anic_proposal weight_proposal(std::uint64_t number) {
-  anic_proposal proposal{};
-  proposal.size = sizeof(proposal);
-  proposal.kind = ANIC_CHANGE_QUEUE_WEIGHT_ADJUST;
-  proposal.tenant = 1;
-  proposal.cls = ANIC_CLASS_RPC;
-  proposal.value = 200 + number % 2;  // so that each changes something
-  proposal.cookie = number + 1;
-  return proposal;
-}
-
-/// An interface with the policy attached, a session on it, and who takes its records.
-struct Guarded {
-  Attached attached;
-  kern::Maps maps;
-  kern::AuditRing ring;
-  kern::Session session;
-
-  Status take() const {
-    ring.take(ANIC_TRY(ring.peek()).position);
-    return {};
-  }
-};
-
-Result<Guarded> make_guarded(const Bench& bench, const policy::Policy& policy) {
-  ANIC_TRY(pin_to_cpu(bench.server_cpu));
-  Attached attached = ANIC_TRY(Attached::open(bench, policy));
-  ANIC_TRY(attached.set(true));
-  const kern::NetNs netns = ANIC_TRY(kern::NetNs::open(bench.lab.server.netns));
-  const kern::PinDir dir{netns.inode(), bench.lab.server.ifname};
-  kern::Maps maps = ANIC_TRY(kern::Maps::pinned(dir));
-  kern::AuditRing ring = ANIC_TRY(kern::AuditRing::open(maps, true));
-  kern::SessionRequest request;
-  request.asked = {.tenants = 1, .kinds = ~0U, .classes = ~0U, .paths = 0, ._pad = 0};
-  kern::Session session = ANIC_TRY(kern::Session::open(dir, maps, request));
-  return Guarded{std::move(attached), std::move(maps), std::move(ring), std::move(session)};
-}
 
 /// One proposal to its answer, which must be an approval that was recorded.
 Status propose_one(const kern::Session& session, std::uint64_t number) {
@@ -116,7 +71,7 @@ Result<std::vector<double>> times_us(const Guarded& guarded,
 }
 
 Result<Json> propose_us(const Bench& bench, const std::string& id, double fraction, double target) {
-  const policy::Policy policy = ANIC_TRY(policy::parse(kPolicy, "bench policy"));
+  const policy::Policy policy = ANIC_TRY(guarded_policy());
   Guarded guarded = ANIC_TRY(make_guarded(bench, policy));
   const auto at = [&](const std::function<Status(std::uint64_t)>& run) -> Result<double> {
     std::vector<double> times = ANIC_TRY(times_us(guarded, run));
@@ -224,7 +179,7 @@ Result<Json> propose_p50_us(const Bench& bench) { return propose_us(bench, "prop
 Result<Json> propose_p99_us(const Bench& bench) { return propose_us(bench, "propose_p99_us", 0.99, 5); }
 
 Result<Json> decisions_per_s(const Bench& bench) {
-  const policy::Policy policy = ANIC_TRY(policy::parse(kPolicy, "bench policy"));
+  const policy::Policy policy = ANIC_TRY(guarded_policy());
   Guarded guarded = ANIC_TRY(make_guarded(bench, policy));
   const Pairs pairs = ANIC_TRY(alternate(
       "decisions_per_s", [&](Pairs&) { return rate_of(guarded, ANIC_DRAIN_MAX); },
@@ -299,7 +254,7 @@ Result<Json> tick_us() {
 }
 
 Result<Json> failsafe_ms(const Bench& bench) {
-  const policy::Policy policy = ANIC_TRY(policy::parse(kPolicy, "bench policy"));
+  const policy::Policy policy = ANIC_TRY(guarded_policy());
   std::vector<double> values;
   for (int repeat = 0; repeat < kRepeats; ++repeat) {
     Guarded guarded = ANIC_TRY(make_guarded(bench, policy));

@@ -3,8 +3,6 @@
 
 #include <cstring>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "base/clock.hpp"
 #include "kern/generation.hpp"
@@ -13,25 +11,31 @@
 namespace agentnic::cli {
 namespace {
 
-using Lookup = std::function<std::string(std::uint32_t)>;
-
 /// The names of rows, by their place.
 template <typename Rows>
-Lookup by_place(const Rows& rows) {
-  std::vector<std::string> names;
-  for (const auto& row : rows) names.emplace_back(row.name, ::strnlen(row.name, sizeof(row.name)));
-  return [names = std::move(names)](std::uint32_t id) { return id < names.size() ? names[id] : ""; };
+std::map<std::uint32_t, std::string> by_place(const Rows& rows) {
+  std::map<std::uint32_t, std::string> names;
+  std::uint32_t id = 0;
+  for (const auto& row : rows) {
+    if (row.name[0] != '\0') names[id] = std::string(row.name, ::strnlen(row.name, sizeof(row.name)));
+    ++id;
+  }
+  return names;
 }
 
 }  // namespace
 
-Result<audit::Names> read_audit_names(const kern::Maps& maps) {
+Result<audit::NameBook> read_name_book(const kern::Maps& maps) {
   const policy::Tables tables = ANIC_TRY(kern::read_names(maps));
   const anic_guarding guarding = ANIC_TRY(kern::read_guarding(maps));
-  return audit::Names{.tenant = by_place(tables.tenants),
-                      .service = by_place(tables.services),
-                      .agent = by_place(guarding.agents),
-                      .wall_ahead_ns = static_cast<std::int64_t>(wall_ns() - monotonic_ns())};
+  return audit::NameBook{.first = 0,
+                         .tenants = by_place(tables.tenants),
+                         .services = by_place(tables.services),
+                         .agents = by_place(guarding.agents)};
+}
+
+Result<audit::Names> read_audit_names(const kern::Maps& maps) {
+  return audit::names_of(ANIC_TRY(read_name_book(maps)), static_cast<std::int64_t>(wall_ns() - monotonic_ns()));
 }
 
 }  // namespace agentnic::cli

@@ -9,7 +9,9 @@
 #include <map>
 #include <thread>
 
+#include "audit/chain_key.hpp"
 #include "base/clock.hpp"
+#include "base/file.hpp"
 #include "base/stop.hpp"
 #include "cli/common/program.hpp"
 #include "cli/load/failsafe.hpp"
@@ -34,6 +36,7 @@ struct Options {
   std::string ifname;
   std::string netns;
   std::string policy;
+  std::string chain_key;
   std::string mode = "auto";
   std::vector<std::string> require;
   double interval_s = 1;
@@ -69,6 +72,20 @@ Result<int> check(const Options& options) {
     std::cout << options.policy << ": valid\n" << cli::to_text(tables) << memory_text(memory);
   }
   return 0;
+}
+
+/// The key of the next chain, from a file, in which the one after it takes its place first: whoever reads the file
+/// later makes no record of this chain.
+Result<kern::ChainKey> take_chain_key(const std::string& path) {
+  constexpr std::size_t kMost = 4096;
+  auto key = audit::parse_chain_key(ANIC_TRY(read_secret_file(path, kMost)));
+  if (!key) {
+    key.error().what += ": " + path;
+    return fail(std::move(key.error()));
+  }
+  ANIC_TRY(keep_file(path, audit::chain_key_text(key->next()), 0400));
+  const audit::Words first = key->first();
+  return kern::ChainKey{.number = key->number, .key = {first.low, first.high}};
 }
 
 Result<int> forecast(const Options& options, const kern::NetNs& netns, const policy::Policy& policy,
@@ -110,11 +127,12 @@ Result<int> attach(const Options& options) {
   const policy::Policy policy = ANIC_TRY(policy::load(options.policy));
   const kern::NetNs netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
   std::vector<std::string> warnings;
-  const kern::AttachOptions wanted{
+  kern::AttachOptions wanted{
       .mode = kModes.at(options.mode), .require = options.require, .warn = [&](const std::string& warning) {
         warnings.push_back(warning);
         if (!options.json) std::cout << "warning: " << warning << '\n' << std::flush;
       }};
+  if (!options.chain_key.empty()) wanted.chain_key = [&] { return take_chain_key(options.chain_key); };
   if (options.dry_run) return forecast(options, netns, policy, wanted);
   const auto report = ANIC_TRY(kern::attach_instance(netns, options.ifname, policy, wanted));
   if (options.json) {
@@ -391,6 +409,8 @@ int main(int argc, char** argv) {
       program.command("attach", "attach to an interface; safe to repeat", [&] { return attach(options); }),
       true);
   attach_command->add_option("--policy", options.policy, "policy file")->required();
+  attach_command->add_option("--chain-key", options.chain_key,
+                             "file with the secret that the audit's key comes from; it is replaced by the next");
   attach_command->add_option("--mode", options.mode, "auto, native, skb or tc")
       ->check(CLI::IsMember(kModes))
       ->capture_default_str();
