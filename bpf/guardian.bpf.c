@@ -270,8 +270,8 @@ static int anic_end_each_tenancy(__u32 i, void *context)
 }
 
 /*
- * Ends all sessions, and then the chain, after what waited for room that is there by now, and all tenancies. What
- * still waits is lost, which has a place in the chain, and so has its end.
+ * Ends all sessions, and then the chain, after what waited for room that is there by now, and all tenancies.
+ * What still waits is lost, which has a place in the chain, and so has its end.
  */
 SEC("raw_tp")
 int anic_end(struct anic_order *args)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Fuzz target: what the audit reads that others may have written: keys, checkpoints, names, exports, records. The first
-/// byte says which.
+/// Fuzz target: what the audit reads that others may have written: keys, checkpoints, names, exports,
+/// records. The first byte says which.
 
 #include <cstdint>
 #include <cstring>
@@ -22,7 +22,9 @@ namespace {
 /// That of the checkpoints in the corpus.
 const audit::SigningKey& corpus_key() {
   static const audit::SigningKey kKey =
-      audit::SigningKey::parse("PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz").value();
+      audit::SigningKey::parse(
+          "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz")
+          .value();
   return kKey;
 }
 
@@ -32,7 +34,8 @@ void hold_error(const Error& error) {
 
 void read_keys(const std::string& text) {
   if (const auto key = audit::SigningKey::parse(text)) {
-    const std::string_view line = std::string_view(text).substr(0, text.size() - (text.ends_with('\n') ? 1 : 0));
+    const std::string_view line =
+        std::string_view(text).substr(0, text.size() - (text.ends_with('\n') ? 1 : 0));
     hold(key->text() == std::string(line) + "\n", "a signing key is written as it is read", text);
   } else {
     hold_error(key.error());
@@ -79,7 +82,8 @@ void read_records(const std::uint8_t* data, std::size_t size) {
     anic_record record{};
     std::memcpy(&record, data, sizeof(record));
     const std::uint64_t before = sequence.size();
-    hold(sequence.add(record).has_value() == (sequence.size() == before), "a record is taken, or it is said why not");
+    hold(sequence.add(record).has_value() == (sequence.size() == before),
+         "a record is taken, or it is said why not");
     const std::string sentence = audit::sentence(record, audit::names_of(nobody, 0));
     hold(!has_control_characters(sentence), "a record is one line of text", sentence);
     hold(Json::accept(audit::record_json(record, audit::names_of(nobody, 0))

@@ -70,18 +70,18 @@ test_case "audit: what was decided is in the log, which the program, a script ma
 keeps() {
     begin
     record
-    decide 100
+    local ticks=${AGENTNIC_TICKS:-100}
+    decide "$ticks"
     propose globex
     detach >/dev/null
     wait "$recorder" || fail "the recorder failed: $(<"$WORK/recorder.err")"
     equal "$(tail -n 1 "$WORK/recorder" | jq -c '[.event, .detached]')" '["end",true]' "its last word"
     valid
     equal "$(jq -c '[.verdict, .mode, .live, .chains, .chains_without_end, .records == .sealed_records]' <<<"$found")" '["valid","public",false,1,0,true]' "public verification"
-    [ "$(jq .records <<<"$found")" -gt 6400 ] || fail "records are missing: $found"
     valid --chain-key "$WORK/auditor.key"
     equal "$(jq '.keyed_records == .records' <<<"$found")" true "MACs of all records"
     equal "$(logged .seq)" "$(jq -c '[range(1; .records + 1)]' <<<"$found")" "numbers of the records"
-    equal "$(logged 'select(.kind == "decision" and .tenant == "acme") | .decided' | jq length)" 6400 "decisions on the agent's proposals"
+    equal "$(logged 'select(.kind == "decision" and .tenant == "acme") | .count' | jq add)" $((ticks * 64)) "decisions on the agent's proposals"
     python_verify log "$LOG" "$KEYS/log.pub" >"$WORK/script" || fail "the script: $(<"$WORK/script")"
     [[ $(<"$WORK/script") == "valid: $(jq .records <<<"$found") records"* ]] || fail "the script said: $(<"$WORK/script")"
     command -v openssl >/dev/null || skip "no openssl here; all else was verified"

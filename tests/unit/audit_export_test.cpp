@@ -158,14 +158,16 @@ TEST_CASE("export: a log whose hashes are not what was signed, or that has no su
   SharedLog log;
   log.write();
   const auto write = [](std::string_view) -> Status { return {}; };
-  CHECK(audit::make_export(log.folder.path(), log.key.verifier(), "nobody", write).error().exit == Exit::BadInput);
+  CHECK(audit::make_export(log.folder.path(), log.key.verifier(), "nobody", write).error().exit ==
+        Exit::BadInput);
   CHECK(audit::find_tenant(log.folder.path(), "globex").value() == 2);
   CHECK(audit::find_tenant(log.folder.path(), "acme").error().exit == Exit::BadInput);
   std::string hashes = content(audit::hashes_path(log.folder.path(), 0));
   hashes[40] ^= 1;
   overwrite(audit::hashes_path(log.folder.path(), 0), hashes);
-  CHECK(audit::make_export(log.folder.path(), log.key.verifier(), "acme", write).error().what.find("not what was signed") !=
-        std::string::npos);
+  CHECK(audit::make_export(log.folder.path(), log.key.verifier(), "acme", write)
+            .error()
+            .what.find("not what was signed") != std::string::npos);
 }
 
 TEST_CASE("filter: by tenant, kind, invariant and time") {
@@ -180,7 +182,9 @@ TEST_CASE("filter: by tenant, kind, invariant and time") {
   record.rewritten = 1U << ANIC_INVARIANT_R1;
   record.time_ns = 60'000'000'000;
   constexpr std::uint64_t kNow = 1'700'000'120'000'000'000;
-  const auto lets = [&](const audit::FilterWords& words) { return audit::parse_filter(words, kNow).value().lets(record, names); };
+  const auto lets = [&](const audit::FilterWords& words) {
+    return audit::parse_filter(words, kNow).value().lets(record, names);
+  };
   CHECK(lets({}));
   CHECK(lets({.tenant = "acme", .kind = "decision", .invariant = "R2", .since = "", .until = ""}));
   CHECK(lets({.tenant = "", .kind = "", .invariant = "R1", .since = "", .until = ""}));
@@ -189,7 +193,11 @@ TEST_CASE("filter: by tenant, kind, invariant and time") {
   CHECK(!lets({.tenant = "", .kind = "revert", .invariant = "", .since = "", .until = ""}));
   CHECK(lets({.tenant = "", .kind = "", .invariant = "", .since = "61s", .until = "59s"}));
   CHECK(!lets({.tenant = "", .kind = "", .invariant = "", .since = "59s", .until = ""}));
-  CHECK(lets({.tenant = "", .kind = "", .invariant = "", .since = "2023-11-14T22:14:20Z", .until = "2023-11-14T22:14:20Z"}));
+  CHECK(lets({.tenant = "",
+              .kind = "",
+              .invariant = "",
+              .since = "2023-11-14T22:14:20Z",
+              .until = "2023-11-14T22:14:20Z"}));
   CHECK(!lets({.tenant = "", .kind = "", .invariant = "", .since = "", .until = "2023-11-14T22:14:19Z"}));
   for (const audit::FilterWords& words :
        {audit::FilterWords{.tenant = "", .kind = "no", .invariant = "", .since = "", .until = ""},

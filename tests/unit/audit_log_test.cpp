@@ -106,7 +106,8 @@ TEST_CASE("log: what is written is valid, publicly and with the chain key") {
   CHECK(keyed.keyed == 16);
 }
 
-TEST_CASE("log: each bit of 16 records, of their hashes and of their checkpoints is noticed when it is changed") {
+TEST_CASE(
+    "log: each bit of 16 records, of their hashes and of their checkpoints is noticed when it is changed") {
   SmallLog log;
   const std::string records = content(log.records());
   for (std::size_t bit = 0; bit < records.size() * 8; ++bit) {
@@ -311,7 +312,8 @@ TEST_CASE("log: records that were sealed again with a later key are told by the 
   CHECK(keyed.fault->index == 2000);
   CHECK(keyed.fault->what == "its MAC was made with the key of segment 1 of its chain");
   log.rehash();
-  INFO(log.verify().fault->file << " at byte " << log.verify().fault->byte << ": " << log.verify().fault->what);
+  INFO(log.verify().fault->file << " at byte " << log.verify().fault->byte << ": "
+                                << log.verify().fault->what);
   CHECK(log.attack() == Attack::Resealing);
   CHECK(log.verify().fault->index == 904);
 }
@@ -342,7 +344,8 @@ TEST_CASE("log: segments go on from one another, and one that is missing or stan
   }
   SECTION("shorter") {
     overwrite(log.records(0), first.substr(0, first.size() - kRecord));
-    INFO(log.verify().fault->file << " at byte " << log.verify().fault->byte << ": " << log.verify().fault->what);
+    INFO(log.verify().fault->file << " at byte " << log.verify().fault->byte << ": "
+                                  << log.verify().fault->what);
     CHECK(log.attack() == Attack::Gap);
     CHECK(log.verify().fault->index == audit::kSegmentRecords - 1);
   }
@@ -382,7 +385,8 @@ TEST_CASE("log: chains follow on one another, each with its key") {
   CHECK(found.verdict == Verdict::Valid);
   CHECK(found.chains == 3);
   CHECK(found.chains_without_end == 1);
-  CHECK(log.verify(false, {.chain_key = log.chain_key.next(), .others = {}}).fault->attack == Attack::UnknownKey);
+  CHECK(log.verify(false, {.chain_key = log.chain_key.next(), .others = {}}).fault->attack ==
+        Attack::UnknownKey);
 }
 
 TEST_CASE("writer: a log that is not what was signed is refused, and nothing is signed") {

@@ -25,14 +25,16 @@ TEST_CASE("note: keys are written as they are read") {
   const audit::SigningKey again = audit::SigningKey::parse(key.text()).value();
   CHECK(again.text() == key.text());
   CHECK(again.verifier().key == key.verifier().key);
-  const audit::VerifierKey verifier = audit::parse_verifier_key(audit::verifier_key_text(key.verifier())).value();
+  const audit::VerifierKey verifier =
+      audit::parse_verifier_key(audit::verifier_key_text(key.verifier())).value();
   CHECK(verifier.origin == kOrigin);
   CHECK(verifier.key == key.verifier().key);
 }
 
 TEST_CASE("note: a key of Go's package is read, and its signature checked") {
   // The example of golang.org/x/mod/sumdb/note.
-  const auto key = audit::SigningKey::parse("PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz");
+  const auto key = audit::SigningKey::parse(
+      "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz");
   REQUIRE(key);
   CHECK(audit::verifier_key_text(key->verifier()) ==
         "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW\n");
@@ -50,7 +52,8 @@ TEST_CASE("note: what is no key is bad input") {
   const audit::SigningKey key = audit::SigningKey::make(kOrigin).value();
   const std::string secret = key.text();
   const std::string open = audit::verifier_key_text(key.verifier());
-  for (const std::string& text : {std::string(), std::string("+"), std::string("a+b"), open, secret.substr(0, 40)})
+  for (const std::string& text :
+       {std::string(), std::string("+"), std::string("a+b"), open, secret.substr(0, 40)})
     CHECK(audit::SigningKey::parse(text).error().exit == Exit::BadInput);
   CHECK(audit::parse_verifier_key(secret).error().what.find("the secret one") != std::string::npos);
   for (std::size_t i = 0; i < open.size(); ++i) {
@@ -103,7 +106,8 @@ TEST_CASE("chain key: it is read as it is written, and goes forward alone") {
   CHECK(first.of(1)->first() == first.first());
   CHECK(first.next().first() != first.first());
   CHECK(!first.next().of(1));
-  for (const char* text : {"", "agentnic-chain-key/1\n", "agentnic-chain-key/1\n0\n00\n", "agentnic-chain-key/2\n1\n"})
+  for (const char* text :
+       {"", "agentnic-chain-key/1\n", "agentnic-chain-key/1\n0\n00\n", "agentnic-chain-key/2\n1\n"})
     CHECK(audit::parse_chain_key(text).error().exit == Exit::BadInput);
   CHECK(!audit::parse_chain_key(audit::chain_key_text(first) + "\n"));
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/sandbox.hpp"
 
-#include <cap-ng.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
@@ -9,7 +8,6 @@
 #include <linux/mount.h>
 #include <linux/netlink.h>
 #include <linux/sched.h>
-#include <pwd.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -29,6 +27,7 @@
 #include <vector>
 
 #include "base/unique_fd.hpp"
+#include "base/user.hpp"
 
 namespace agentnic::agent {
 namespace {
@@ -173,17 +172,6 @@ Status make_read_only(bool network) {
   return refuse_writing();
 }
 
-Status drop_capabilities(const Confinement& confinement) {
-  ::capng_clear(CAPNG_SELECT_ALL);
-  const auto flags =
-      static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
-  if (const int code =
-          ::capng_change_id(static_cast<int>(confinement.uid), static_cast<int>(confinement.gid), flags);
-      code != 0)
-    return fail(Exit::Failed, fmt::format("become user {}: libcap-ng's error {}", confinement.uid, code));
-  return {};
-}
-
 /// A copy of this process that calls `run`.
 Result<pid_t> start(std::uint64_t flags, int cgroup, const std::function<int()>& run) {
   clone_args arguments{};
@@ -210,13 +198,8 @@ void end_with_holder(const Cgroup& cgroup) {
 }  // namespace
 
 Result<Confinement> confinement_of(const std::string& user) {
-  errno = 0;
-  const passwd* entry = ::getpwnam(user.c_str());
-  if (entry == nullptr) return fail(Exit::BadInput, fmt::format("there is no user {}", user), "--user NAME");
-  if (entry->pw_uid == 0 || entry->pw_gid == 0)
-    return fail(Exit::BadInput, fmt::format("user {} is root, or of its group", user),
-                "--user with one that has no privileges");
-  return Confinement{.uid = entry->pw_uid, .gid = entry->pw_gid, .network = false};
+  const User found = ANIC_TRY(find_user(user, "--user"));
+  return Confinement{.uid = found.uid, .gid = found.gid, .network = false};
 }
 
 Result<pid_t> start_confined(const Cgroup& cgroup, const Confinement& confinement,
@@ -246,7 +229,7 @@ Status give_up_privileges(const Cgroup& cgroup, const Confinement& confinement) 
   ANIC_TRY(make_read_only(confinement.network));
   const rlimit none{.rlim_cur = 0, .rlim_max = 0};
   ::setrlimit(RLIMIT_CORE, &none);
-  ANIC_TRY(drop_capabilities(confinement));
+  ANIC_TRY(become_user({.uid = confinement.uid, .gid = confinement.gid}));
   ANIC_TRY(give_up_chances());
   end_with_holder(cgroup);  // who becomes another user has no death signal any more
   return {};

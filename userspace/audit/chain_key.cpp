@@ -71,8 +71,9 @@ Result<ChainKey> parse_chain_key(std::string_view text) {
         return key;
     }
   }
-  return fail(Exit::BadInput, "read the chain key: it is not one",
-              "three lines: agentnic-chain-key/1, a number, 64 hexadecimal digits; agentnic-audit keygen makes one");
+  return fail(
+      Exit::BadInput, "read the chain key: it is not one",
+      "three lines: agentnic-chain-key/1, a number, 64 hexadecimal digits; agentnic-audit keygen makes one");
 }
 
 }  // namespace agentnic::audit

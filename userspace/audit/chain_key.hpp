@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// The secret from which the key of each chain of records comes. It goes forward with each chain, so that whoever
-/// takes it from the host today forges nothing of earlier chains; who kept an earlier one can follow. Pure, but
-/// for the making.
+/// The secret from which the key of each chain of records comes. It goes forward with each chain, so that
+/// whoever takes it from the host today forges nothing of earlier chains; who kept an earlier one can follow.
+/// Pure, but for the making.
 ///
 ///     key of chain n   the first 16 bytes of HMAC-SHA-256 (RFC 2104) of "agentnic chain" under secret n
 ///     secret n + 1     HMAC-SHA-256 of "agentnic next" under secret n

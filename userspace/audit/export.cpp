@@ -87,7 +87,8 @@ Status for_records(const std::string& dir, std::uint64_t size, Each&& each) {
   for (std::uint64_t index = 0; index < size;) {
     const auto records = ANIC_TRY(read_records(dir, index, size - index));
     if (records.empty())
-      return fail(Exit::Failed, fmt::format("read {}: it ends after {} records, and {} are signed for", dir, index, size),
+      return fail(Exit::Failed,
+                  fmt::format("read {}: it ends after {} records, and {} are signed for", dir, index, size),
                   "agentnic-audit verify " + dir);
     for (const anic_record& record : records) {
       each(index++, record, tenancies.owner(record));
@@ -178,9 +179,10 @@ Result<ExportMade> make_export(const std::string& dir, const VerifierKey& key, c
   const LastNote last = ANIC_TRY(last_note(dir, key));
   const std::uint64_t size = last.checkpoint.size;
   std::vector<Chosen> chosen;
-  ANIC_TRY(for_records(dir, size, [&](std::uint64_t index, const anic_record& record, std::string_view owner) {
-    if (owner == tenant) chosen.push_back({index, record});
-  }));
+  ANIC_TRY(
+      for_records(dir, size, [&](std::uint64_t index, const anic_record& record, std::string_view owner) {
+        if (owner == tenant) chosen.push_back({index, record});
+      }));
   if (chosen.empty())
     return fail(Exit::BadInput, fmt::format("export from {}: it has no records of tenant {}", dir, tenant));
   const std::vector<NameBook> books =
@@ -190,11 +192,11 @@ Result<ExportMade> make_export(const std::string& dir, const VerifierKey& key, c
   ANIC_TRY(write(head.dump() + "\n"));
   for (const Chosen& one : chosen) {
     const Names names = names_of(book_of(books, one.index), 0);
-    ANIC_TRY(write(fmt::format(R"({{"index":{},"record":"{}","path":"{}","says":{}}})"
-                               "\n",
-                               one.index, base64(bytes_of(one.record)), path_text(ANIC_TRY(paths.of(one.index))),
-                               Json(event_text(one.record, names))
-                                   .dump(-1, ' ', false, Json::error_handler_t::replace))));
+    ANIC_TRY(write(fmt::format(
+        R"({{"index":{},"record":"{}","path":"{}","says":{}}})"
+        "\n",
+        one.index, base64(bytes_of(one.record)), path_text(ANIC_TRY(paths.of(one.index))),
+        Json(event_text(one.record, names)).dump(-1, ' ', false, Json::error_handler_t::replace))));
   }
   return ExportMade{.records = chosen.size(), .size = size};
 }
@@ -220,7 +222,8 @@ Status ExportChecker::read_head(std::string_view line) {
   if (text("schema") != kSchema) return fail(Exit::BadInput, fmt::format("line 1 is no head of {}", kSchema));
   const auto tenant = text("tenant");
   const auto note = text("checkpoint");
-  if (!tenant || tenant->empty() || !note) return fail(Exit::BadInput, "line 1 has no tenant, or no checkpoint");
+  if (!tenant || tenant->empty() || !note)
+    return fail(Exit::BadInput, "line 1 has no tenant, or no checkpoint");
   const auto opened = open_note(*note, key_);
   if (!opened || opened->length != note->size())
     return fail(Exit::Failed, "line 1: its checkpoint: " +
@@ -232,13 +235,16 @@ Status ExportChecker::read_head(std::string_view line) {
 }
 
 Status ExportChecker::read_record(std::string_view line) {
-  const auto bad = [&](const char* why) { return fail(Exit::BadInput, fmt::format("line {}: {}", lines_, why)); };
+  const auto bad = [&](const char* why) {
+    return fail(Exit::BadInput, fmt::format("line {}: {}", lines_, why));
+  };
   const auto untrue = [&](const std::string& why) {
     return fail(Exit::Failed, fmt::format("line {}: {}", lines_, why));
   };
   const Json json = Json::parse(line, nullptr, false);
   if (!json.is_object() || !json.contains("index") || !json["index"].is_number_unsigned() ||
-      !json.contains("record") || !json["record"].is_string() || !json.contains("path") || !json["path"].is_string())
+      !json.contains("record") || !json["record"].is_string() || !json.contains("path") ||
+      !json["path"].is_string())
     return bad("it has no index, record and path");
   const auto bytes = from_base64(json["record"].get_ref<const std::string&>());
   const auto path_bytes = from_base64(json["path"].get_ref<const std::string&>());

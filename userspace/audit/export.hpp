@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// A tenant's own records, with proofs that they are in the log, and that none of them is left out. docs/audit.md
-/// has the format (agentnic.export/1).
+/// A tenant's own records, with proofs that they are in the log, and that none of them is left out.
+/// docs/audit.md has the format (agentnic.export/1).
 
 #include <cstdint>
 #include <functional>
@@ -21,7 +21,8 @@ struct ExportMade {
   std::uint64_t size = 0;  ///< of the log, by the checkpoint
 };
 
-/// Calls `write` with each line, its end included, up to the last checkpoint. Fails where the log has no such tenant, is not what the checkpoint says, or does not know for sure whose records are whose.
+/// Calls `write` with each line, its end included, up to the last checkpoint. Fails where the log has no such
+/// tenant, is not what the checkpoint says, or does not know for sure whose records are whose.
 Result<ExportMade> make_export(const std::string& dir, const VerifierKey& key, const std::string& tenant,
                                const std::function<Status(std::string_view)>& write);
 
@@ -30,9 +31,9 @@ Result<std::uint32_t> find_tenant(const std::string& dir, const std::string& ten
 
 /// From its beginning on: the time for which a name had an id.
 struct Tenancy {
-  std::uint64_t first = 0;    ///< index in the log
+  std::uint64_t first = 0;  ///< index in the log
   std::uint64_t records = 0;
-  bool complete = false;      ///< nothing of it can have been left out
+  bool complete = false;  ///< nothing of it can have been left out
 };
 
 struct ExportCheck {

@@ -16,7 +16,8 @@ constexpr std::uint64_t kSecond = 1'000'000'000;
 
 /// The number that `name_of` gives this word, below `end`.
 template <typename NameOf>
-Result<std::uint8_t> number_of(const std::string& word, std::uint8_t end, const char* what, NameOf&& name_of) {
+Result<std::uint8_t> number_of(const std::string& word, std::uint8_t end, const char* what,
+                               NameOf&& name_of) {
   if (word.empty()) return std::uint8_t{0};
   std::string all;
   for (std::uint8_t i = 1; i < end; ++i) {

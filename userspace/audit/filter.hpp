@@ -14,17 +14,17 @@
 namespace agentnic::audit {
 
 struct Filter {
-  std::string tenant;              ///< name, or empty: all
-  std::uint8_t kind = 0;           ///< enum anic_record_kind, or 0
-  std::uint8_t invariant = 0;      ///< enum anic_invariant that decided, or rewrote; or 0
-  std::uint64_t since_ns = 0;      ///< wall clock
+  std::string tenant;          ///< name, or empty: all
+  std::uint8_t kind = 0;       ///< enum anic_record_kind, or 0
+  std::uint8_t invariant = 0;  ///< enum anic_invariant that decided, or rewrote; or 0
+  std::uint64_t since_ns = 0;  ///< wall clock
   std::uint64_t until_ns = UINT64_MAX;
 
   [[nodiscard]] bool lets(const anic_record& record, const Names& names) const;
 };
 
-/// The words of the command line; empty ones ask for nothing. Times are `2026-11-26T10:00:00Z`, or `10m`: so long
-/// before `now_ns`.
+/// The words of the command line; empty ones ask for nothing. Times are `2026-11-26T10:00:00Z`, or `10m`: so
+/// long before `now_ns`.
 struct FilterWords {
   std::string tenant;
   std::string kind;

@@ -61,8 +61,8 @@ Result<std::vector<Hash>> read_hashes(const std::string& dir, std::uint64_t segm
 
 Result<Segment> read_segment(const std::string& dir, std::uint64_t segment) {
   Segment read;
-  read.records = ANIC_TRY(read_elements<anic_record>(records_path(dir, segment), 0, kSegmentRecords + 1, read.rest,
-                                                     read.there));
+  read.records = ANIC_TRY(
+      read_elements<anic_record>(records_path(dir, segment), 0, kSegmentRecords + 1, read.rest, read.there));
   read.hashes = ANIC_TRY(read_hashes(dir, segment));
   return read;
 }
@@ -73,13 +73,15 @@ Result<std::uint64_t> count_segments(const std::string& dir) {
     std::uint64_t number = 0;
     const auto [end, code] = std::from_chars(name.data(), name.data() + name.size(), number);
     if (code != std::errc() || name != fmt::format("{:08}", number))
-      return fail(Exit::BadInput, fmt::format("read {}: {} is no segment", part_path(dir, kRecordsPart), name));
+      return fail(Exit::BadInput,
+                  fmt::format("read {}: {} is no segment", part_path(dir, kRecordsPart), name));
     count = std::max(count, number + 1);
   }
   return count;
 }
 
-Result<std::vector<anic_record>> read_records(const std::string& dir, std::uint64_t first, std::uint64_t most) {
+Result<std::vector<anic_record>> read_records(const std::string& dir, std::uint64_t first,
+                                              std::uint64_t most) {
   const std::uint64_t in_segment = first % kSegmentRecords;
   std::size_t rest = 0;
   bool there = false;

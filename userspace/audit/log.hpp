@@ -6,10 +6,10 @@
 ///     DIR/records/00000000   65,536 records of 160 bytes, as the kernel wrote them; the next are in 00000001
 ///     DIR/hashes/00000000    the leaf hash of each, 32 bytes; a full one ends with the root of its subtree
 ///     DIR/checkpoints        signed notes, one after the other
-///     DIR/key.pub            the key that checks them, for whoever reads the log; who verifies has it from elsewhere
-///     DIR/names              JSON lines: what ids are called; for people, not signed
-///     DIR/chain              which chain of which boot the last records are of
-///     DIR/lock, DIR/socket   of the recorder that is at work
+///     DIR/key.pub            the key that checks them, for whoever reads the log; who verifies has it from
+///     elsewhere DIR/names              JSON lines: what ids are called; for people, not signed DIR/chain
+///     which chain of which boot the last records are of DIR/lock, DIR/socket   of the recorder that is at
+///     work
 
 #include <cstddef>
 #include <cstdint>
@@ -41,8 +41,8 @@ inline constexpr const char* kChainPart = "chain";
 inline constexpr const char* kLockPart = "lock";
 inline constexpr const char* kSocketPart = "socket";
 
-/// The records of a segment, or the first of them. What follows the last whole record is in `rest` (bytes). No
-/// file: none.
+/// The records of a segment, or the first of them. What follows the last whole record is in `rest` (bytes).
+/// No file: none.
 struct Segment {
   std::vector<anic_record> records;
   std::vector<Hash> hashes;  ///< as they stand in the log; may be fewer, or one more
@@ -57,7 +57,8 @@ Result<std::vector<Hash>> read_hashes(const std::string& dir, std::uint64_t segm
 Result<std::uint64_t> count_segments(const std::string& dir);
 
 /// Records [first, first + most), or as many as there are, up to the end of the segment.
-Result<std::vector<anic_record>> read_records(const std::string& dir, std::uint64_t first, std::uint64_t most);
+Result<std::vector<anic_record>> read_records(const std::string& dir, std::uint64_t first,
+                                              std::uint64_t most);
 
 /// Whether a recorder is at work on it.
 bool is_recorded(const std::string& dir);

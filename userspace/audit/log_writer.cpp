@@ -21,7 +21,8 @@ constexpr mode_t kFileMode = 0640;
 constexpr mode_t kFinishedMode = 0440;
 
 Status make_folder(const std::string& path) {
-  if (::mkdir(path.c_str(), kFolderMode) != 0 && errno != EEXIST) return fail_errno(errno, "make the folder " + path);
+  if (::mkdir(path.c_str(), kFolderMode) != 0 && errno != EEXIST)
+    return fail_errno(errno, "make the folder " + path);
   return {};
 }
 
@@ -68,7 +69,8 @@ Status LogWriter::take_lock() {
 }
 
 Status LogWriter::cut(Part& part, std::uint64_t bytes) {
-  if (::ftruncate(part.fd.get(), static_cast<off_t>(bytes)) != 0) return fail_errno(errno, "cut " + part.path);
+  if (::ftruncate(part.fd.get(), static_cast<off_t>(bytes)) != 0)
+    return fail_errno(errno, "cut " + part.path);
   part.bytes = bytes;
   part.dirty = true;
   return {};
@@ -108,7 +110,8 @@ Status LogWriter::recover_notes() {
       return refused(dir_, fmt::format("{} at byte {}: {}", kCheckpointsPart, at + opened.error().byte,
                                        opened.error().what));
     if (opened->checkpoint.previous != last_note_ || opened->checkpoint.size <= sealed_)
-      return refused(dir_, fmt::format("{} at byte {}: it does not follow on the one before", kCheckpointsPart, at));
+      return refused(
+          dir_, fmt::format("{} at byte {}: it does not follow on the one before", kCheckpointsPart, at));
     sealed_ = opened->checkpoint.size;
     sealed_root_ = opened->checkpoint.root;
     last_note_ = note_hash(rest.substr(0, opened->length));
@@ -116,11 +119,13 @@ Status LogWriter::recover_notes() {
   }
   checkpoints_.bytes = at;
   if (at == notes.size()) return {};
-  notes_.push_back(fmt::format("{} bytes of a checkpoint that was not finished were cut off", notes.size() - at));
+  notes_.push_back(
+      fmt::format("{} bytes of a checkpoint that was not finished were cut off", notes.size() - at));
   return cut(checkpoints_, at);
 }
 
-/// Whole segments that were sealed are taken by the root of their subtree: the checkpoint says whether it is right.
+/// Whole segments that were sealed are taken by the root of their subtree: the checkpoint says whether it is
+/// right.
 Status LogWriter::recover_segments() {
   const std::uint64_t segments = ANIC_TRY(count_segments(dir_));
   for (std::uint64_t segment = 0; segment < segments; ++segment) {
@@ -161,7 +166,8 @@ Status LogWriter::recover_segment(std::uint64_t segment) {
     notes_.push_back(fmt::format("{} bytes of a record that was not finished were cut off", found.rest));
     ANIC_TRY(cut(records_, found.records.size() * sizeof(anic_record)));
   }
-  if (!std::ranges::equal(hashes, std::span(found.hashes).first(std::min(found.hashes.size(), hashes.size()))) ||
+  if (!std::ranges::equal(hashes,
+                          std::span(found.hashes).first(std::min(found.hashes.size(), hashes.size()))) ||
       found.hashes.size() < hashes.size() || hashes_.bytes % sizeof(Hash) != 0) {
     ANIC_TRY(cut(hashes_, 0));
     ANIC_TRY(put(hashes_, bytes_of(std::span<const Hash>(hashes))));

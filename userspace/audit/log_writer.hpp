@@ -17,12 +17,13 @@
 
 namespace agentnic::audit {
 
-/// Move-only. Not for two threads. What fails for want of room leaves the log as it was, and can be tried again.
+/// Move-only. Not for two threads. What fails for want of room leaves the log as it was, and can be tried
+/// again.
 class LogWriter final {
  public:
-  /// Makes the folder what it has to be, and takes its lock; or goes on with the log that is there. What a crash
-  /// left half-written is cut off, if nobody signed it; a log that is not the one that its last checkpoint was
-  /// signed for is refused, and nothing is signed any more.
+  /// Makes the folder what it has to be, and takes its lock; or goes on with the log that is there. What a
+  /// crash left half-written is cut off, if nobody signed it; a log that is not the one that its last
+  /// checkpoint was signed for is refused, and nothing is signed any more.
   static Result<LogWriter> open(const std::string& dir, SigningKey key);
 
   /// Adds records; they are not durable yet.

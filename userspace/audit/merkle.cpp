@@ -32,9 +32,7 @@ Hash sha256(std::span<const std::uint8_t> data) {
   return hash;
 }
 
-Hash leaf_hash(const anic_record& record) {
-  return marked_hash<sizeof(anic_record)>(0, {&record, nullptr});
-}
+Hash leaf_hash(const anic_record& record) { return marked_hash<sizeof(anic_record)>(0, {&record, nullptr}); }
 
 Hash node_hash(const Hash& left, const Hash& right) {
   return marked_hash<2 * sizeof(Hash)>(1, {left.data(), right.data()});

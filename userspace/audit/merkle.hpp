@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// The Merkle tree over the records of a log: RFC 6962 section 2.1 with SHA-256. Its leaves are records as the
-/// kernel wrote them. Pure.
+/// The Merkle tree over the records of a log: RFC 6962 section 2.1 with SHA-256. Its leaves are records as
+/// the kernel wrote them. Pure.
 
 #include <array>
 #include <cstddef>

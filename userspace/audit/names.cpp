@@ -23,7 +23,8 @@ bool read_names(const Json& line, const char* key, std::map<std::uint32_t, std::
   for (const auto& [text, name] : found->items()) {
     std::uint32_t id = 0;
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), id);
-    if (code != std::errc() || end != text.data() + text.size() || id > kIdMost || !name.is_string()) return false;
+    if (code != std::errc() || end != text.data() + text.size() || id > kIdMost || !name.is_string())
+      return false;
     names[id] = name.get<std::string>();
   }
   return true;
@@ -52,8 +53,8 @@ Result<std::vector<NameBook>> parse_name_books(std::string_view text) {
     const Json line = Json::parse(text.substr(0, end), nullptr, false);
     NameBook book;
     const bool good = line.is_object() && line.contains("index") && line["index"].is_number_unsigned() &&
-                      read_names(line, "tenants", book.tenants) && read_names(line, "services", book.services) &&
-                      read_names(line, "agents", book.agents);
+                      read_names(line, "tenants", book.tenants) &&
+                      read_names(line, "services", book.services) && read_names(line, "agents", book.agents);
     if (!good) return fail(Exit::BadInput, fmt::format("line {} of the names is not one", books.size() + 1));
     book.first = line["index"].get<std::uint64_t>();
     books.push_back(std::move(book));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// What ids of a log are called: JSON lines in its file `names`, each from a record on. For people: nobody signs
-/// it; what a tenant is called stands in the records, too. Pure.
+/// What ids of a log are called: JSON lines in its file `names`, each from a record on. For people: nobody
+/// signs it; what a tenant is called stands in the records, too. Pure.
 
 #include <cstdint>
 #include <map>

@@ -79,7 +79,8 @@ std::string body_of(const std::string& origin, const Checkpoint& checkpoint) {
   return text;
 }
 
-std::string note_of(const std::string& body, const VerifierKey& key, std::span<const std::uint8_t> signature) {
+std::string note_of(const std::string& body, const VerifierKey& key,
+                    std::span<const std::uint8_t> signature) {
   std::string signed_by = key_id(key);
   signed_by.append(reinterpret_cast<const char*>(signature.data()), signature.size());
   return fmt::format("{}\n{}{} {}\n", body, kSignature, key.origin, base64(bytes_of(signed_by)));
@@ -128,8 +129,8 @@ std::optional<std::string> from_base64(std::string_view text) {
   std::string bytes(text.size(), '\0');
   std::size_t size = 0;
   const char* end = nullptr;
-  if (sodium_base642bin(reinterpret_cast<unsigned char*>(bytes.data()), bytes.size(), text.data(), text.size(),
-                        nullptr, &size, &end, sodium_base64_VARIANT_ORIGINAL) != 0 ||
+  if (sodium_base642bin(reinterpret_cast<unsigned char*>(bytes.data()), bytes.size(), text.data(),
+                        text.size(), nullptr, &size, &end, sodium_base64_VARIANT_ORIGINAL) != 0 ||
       end != text.data() + text.size())
     return std::nullopt;
   bytes.resize(size);
@@ -137,8 +138,7 @@ std::optional<std::string> from_base64(std::string_view text) {
 }
 
 Status check_origin(std::string_view origin) {
-  const bool printable =
-      std::ranges::all_of(origin, [](char c) { return c > ' ' && c <= '~' && c != '+'; });
+  const bool printable = std::ranges::all_of(origin, [](char c) { return c > ' ' && c <= '~' && c != '+'; });
   if (!origin.empty() && origin.size() <= kOriginMost && printable) return {};
   return fail(Exit::BadInput,
               fmt::format("an origin is 1 to {} printable characters without spaces and '+'", kOriginMost),
@@ -175,7 +175,8 @@ SigningKey::~SigningKey() { sodium_memzero(secret_.data(), secret_.size()); }
 
 std::string SigningKey::text() const {
   const std::string seed = marked(std::span(secret_).first<crypto_sign_SEEDBYTES>());
-  return fmt::format("{}{}+{}+{}\n", kPrivate, verifier_.origin, hex(key_id(verifier_)), base64(bytes_of(seed)));
+  return fmt::format("{}{}+{}+{}\n", kPrivate, verifier_.origin, hex(key_id(verifier_)),
+                     base64(bytes_of(seed)));
 }
 
 std::array<std::uint8_t, 64> SigningKey::sign(std::string_view message) const {
@@ -231,7 +232,8 @@ std::expected<OpenedNote, NoteFault> open_note(std::string_view text, const Veri
   auto line = lines.next();
   if (line && line->starts_with(kPrevious)) {
     opened.checkpoint.previous = hash_from(line->substr(kPrevious.size()));
-    if (!opened.checkpoint.previous) return fault(Kind::Malformed, "what it says to be previous is not a hash");
+    if (!opened.checkpoint.previous)
+      return fault(Kind::Malformed, "what it says to be previous is not a hash");
     line = lines.next();
   }
   if (!line) return incomplete();

@@ -58,9 +58,9 @@ std::string verifier_key_text(const VerifierKey& key);
 
 /// What is signed.
 struct Checkpoint {
-  std::uint64_t size = 0;         ///< records
-  Hash root{};                    ///< of their tree
-  std::optional<Hash> previous;   ///< SHA-256 of the note before; nothing: it is the first
+  std::uint64_t size = 0;        ///< records
+  Hash root{};                   ///< of their tree
+  std::optional<Hash> previous;  ///< SHA-256 of the note before; nothing: it is the first
 };
 
 /// The whole note, signature included.
@@ -72,7 +72,7 @@ Hash note_hash(std::string_view note);
 /// Why something is no checkpoint of this log.
 struct NoteFault {
   enum class Kind {
-    Incomplete,    ///< it ends too early
+    Incomplete,  ///< it ends too early
     Malformed,
     OtherKey,      ///< signed by another key, or of another log
     BadSignature,  ///< what is signed, or the signature, was changed

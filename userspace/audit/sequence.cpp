@@ -32,8 +32,9 @@ std::optional<Break> Sequence::add(const anic_record& record) {
   if (of_part && (record.tenant == 0 || (before == 0 && !begins_tenancy(record))))
     return broken(Break::Kind::Malformed, "it has a number of a tenant's part, and there is none");
   if ((of_part || begins_tenancy(record)) && record.tenant_seq != next) {
-    return broken(record.tenant_seq > next ? Break::Kind::Missing : Break::Kind::Repeated,
-                  fmt::format("it has number {} of its tenant, where {} is the next", record.tenant_seq, next));
+    return broken(
+        record.tenant_seq > next ? Break::Kind::Missing : Break::Kind::Repeated,
+        fmt::format("it has number {} of its tenant, where {} is the next", record.tenant_seq, next));
   }
   if (begins) {
     tenant_seq_ = {};

@@ -32,8 +32,8 @@ class Sequence final {
 
   [[nodiscard]] std::uint64_t size() const { return size_; }      ///< records, of all chains
   [[nodiscard]] std::uint64_t chains() const { return chains_; }  ///< begun
-  [[nodiscard]] std::uint64_t first() const { return first_; }    ///< index of the present chain's first record
-  [[nodiscard]] std::uint64_t seq() const { return seq_; }        ///< of the last record
+  [[nodiscard]] std::uint64_t first() const { return first_; }  ///< index of the present chain's first record
+  [[nodiscard]] std::uint64_t seq() const { return seq_; }      ///< of the last record
   /// Whether the present chain has its last record; none has, before the first.
   [[nodiscard]] bool ended() const { return ended_; }
 
@@ -47,7 +47,9 @@ class Sequence final {
 };
 
 /// Whether a record begins or ends a chain, or a tenant's part of one.
-[[nodiscard]] inline bool begins_chain(const anic_record& record) { return record.kind == ANIC_RECORD_ATTACH; }
+[[nodiscard]] inline bool begins_chain(const anic_record& record) {
+  return record.kind == ANIC_RECORD_ATTACH;
+}
 [[nodiscard]] inline bool ends_chain(const anic_record& record) {
   return record.kind == ANIC_RECORD_DETACH && record.tenant == 0;
 }

@@ -18,9 +18,10 @@
 namespace agentnic::audit {
 namespace {
 
-constexpr std::array<std::string_view, 12> kAttacks = {
-    "none",       "changed",   "gap",                "truncation",    "replay",        "swap",
-    "re-sealing", "wrong key", "removed checkpoint", "other history", "unsealed tail", "unknown key"};
+constexpr std::array<std::string_view, 12> kAttacks = {"none",          "changed",       "gap",
+                                                       "truncation",    "replay",        "swap",
+                                                       "re-sealing",    "wrong key",     "removed checkpoint",
+                                                       "other history", "unsealed tail", "unknown key"};
 static_assert(kAttacks.size() == static_cast<std::size_t>(Attack::UnknownKey) + 1);
 
 /// A root that somebody signed, and where that stands.
@@ -52,7 +53,8 @@ class Macs {
   }
 
   /// Of a record that was Bad: the later segment of the chain whose key it was made with.
-  [[nodiscard]] std::optional<std::uint64_t> resealed_with(const anic_record& record, std::uint64_t segments) const {
+  [[nodiscard]] std::optional<std::uint64_t> resealed_with(const anic_record& record,
+                                                           std::uint64_t segments) const {
     Chain chain = *chain_;
     for (std::uint64_t segment = chain.seq / ANIC_SEGMENT + 1; segment < segments; ++segment) {
       const std::array<std::uint64_t, 2> next = {ANIC_RATCHET, segment};
@@ -83,7 +85,8 @@ class Walk {
     if (!fault) fault = look_at_end();
     if (fault) {
       found_.fault = std::move(fault);
-      const bool open = found_.fault->attack == Attack::UnsealedTail || found_.fault->attack == Attack::UnknownKey;
+      const bool open =
+          found_.fault->attack == Attack::UnsealedTail || found_.fault->attack == Attack::UnknownKey;
       found_.verdict = open ? Verdict::CannotTell : Verdict::Broken;
     }
     found_.chains = sequence_.chains();
@@ -95,7 +98,12 @@ class Walk {
   using MaybeFault = std::optional<Fault>;
 
   static Fault at_note(Attack attack, std::string file, std::uint64_t byte, std::string what) {
-    return {.attack = attack, .file = std::move(file), .byte = byte, .index = {}, .seq = {}, .what = std::move(what)};
+    return {.attack = attack,
+            .file = std::move(file),
+            .byte = byte,
+            .index = {},
+            .seq = {},
+            .what = std::move(what)};
   }
 
   Fault at_record(Attack attack, std::uint64_t index, const anic_record* record, std::string what) const {
@@ -127,20 +135,23 @@ class Walk {
       if (!opened) {
         const NoteFault& fault = opened.error();
         if (fault.kind == NoteFault::Kind::Incomplete && found_.live) break;
-        const Attack attack = fault.kind == NoteFault::Kind::OtherKey ? Attack::WrongKey
+        const Attack attack = fault.kind == NoteFault::Kind::OtherKey     ? Attack::WrongKey
                               : fault.kind == NoteFault::Kind::Incomplete ? Attack::Truncation
                                                                           : Attack::Changed;
-        return at_note(attack == Attack::WrongKey && !sealed_.empty() ? Attack::Changed : attack, kCheckpointsPart,
-                       at + fault.byte, fmt::format("checkpoint {}: {}", sealed_.size() + 1, fault.what));
+        return at_note(attack == Attack::WrongKey && !sealed_.empty() ? Attack::Changed : attack,
+                       kCheckpointsPart, at + fault.byte,
+                       fmt::format("checkpoint {}: {}", sealed_.size() + 1, fault.what));
       }
       const Checkpoint& checkpoint = opened->checkpoint;
       if (checkpoint.previous != last) {
-        return at_note(Attack::RemovedCheckpoint, kCheckpointsPart, at,
-                       fmt::format("the checkpoint of {} records does not follow on the one that stands before it",
-                                   checkpoint.size));
+        return at_note(
+            Attack::RemovedCheckpoint, kCheckpointsPart, at,
+            fmt::format("the checkpoint of {} records does not follow on the one that stands before it",
+                        checkpoint.size));
       }
       if (!sealed_.empty() && checkpoint.size <= sealed_.back().size)
-        return at_note(Attack::OtherHistory, kCheckpointsPart, at, "a checkpoint is of no more records than the one before");
+        return at_note(Attack::OtherHistory, kCheckpointsPart, at,
+                       "a checkpoint is of no more records than the one before");
       sealed_.push_back({checkpoint.size, checkpoint.root, kCheckpointsPart, at});
       last = note_hash(rest.substr(0, opened->length));
       at += opened->length;
@@ -181,21 +192,24 @@ class Walk {
       if (auto fault = ANIC_TRY(walk_segment(segment, read))) return MaybeFault(std::move(fault));
       const bool last = segment + 1 == segments;
       if (read.records.size() > kSegmentRecords || (read.records.size() == kSegmentRecords && read.rest != 0))
-        return MaybeFault(at_record(Attack::Replay, sequence_.size(), nullptr, "the segment goes on after its end"));
+        return MaybeFault(
+            at_record(Attack::Replay, sequence_.size(), nullptr, "the segment goes on after its end"));
       if (!last && read.records.size() < kSegmentRecords)
         return MaybeFault(at_record(Attack::Gap, sequence_.size(), nullptr,
                                     fmt::format("{} records are missing at the end of the segment",
                                                 kSegmentRecords - read.records.size())));
       if (last && read.rest != 0 && !found_.live)
-        return MaybeFault(at_record(Attack::Truncation, sequence_.size(), nullptr,
-                                    fmt::format("the record has {} of its {} bytes", read.rest, sizeof(anic_record))));
+        return MaybeFault(
+            at_record(Attack::Truncation, sequence_.size(), nullptr,
+                      fmt::format("the record has {} of its {} bytes", read.rest, sizeof(anic_record))));
     }
     return MaybeFault();
   }
 
   Result<MaybeFault> walk_segment(std::uint64_t segment, const Segment& read) {
     Frontier part;
-    for (std::uint64_t place = 0; place < std::min<std::uint64_t>(read.records.size(), kSegmentRecords); ++place) {
+    for (std::uint64_t place = 0; place < std::min<std::uint64_t>(read.records.size(), kSegmentRecords);
+         ++place) {
       const anic_record& record = read.records[place];
       const Hash leaf = leaf_hash(record);
       const std::uint64_t index = tree_.size();
@@ -218,7 +232,8 @@ class Walk {
       return MaybeFault(at_hash(segment, kSegmentRecords, "the root of the segment's subtree was changed"));
     if (read.records.size() >= kSegmentRecords && read.hashes.size() != kSegmentRecords + 1 &&
         tree_.size() < found_.sealed)
-      return MaybeFault(at_hash(segment, read.hashes.size(), "hashes of the segment are missing, or too many"));
+      return MaybeFault(
+          at_hash(segment, read.hashes.size(), "hashes of the segment are missing, or too many"));
     return MaybeFault();
   }
 
@@ -234,9 +249,10 @@ class Walk {
         return at_note(Attack::OtherHistory, sealed.file, sealed.byte,
                        fmt::format("the checkpoint of {} records is not of this log", sealed.size));
       }
-      return at_record(Attack::Resealing, agreed_, nullptr,
-                       fmt::format("records {} to {} are not those that the checkpoint of {} records was signed for",
-                                   agreed_, sealed.size - 1, sealed.size));
+      return at_record(
+          Attack::Resealing, agreed_, nullptr,
+          fmt::format("records {} to {} are not those that the checkpoint of {} records was signed for",
+                      agreed_, sealed.size - 1, sealed.size));
     }
     return std::nullopt;
   }
@@ -249,17 +265,20 @@ class Walk {
     if (bad_mac) {
       const std::uint64_t segments = ANIC_TRY(count_segments(dir_)) * (kSegmentRecords / ANIC_SEGMENT);
       if (const auto later = macs_.resealed_with(record, segments)) {
-        return MaybeFault(at_record(Attack::Resealing, index, &record,
-                                    fmt::format("its MAC was made with the key of segment {} of its chain", *later)));
+        return MaybeFault(
+            at_record(Attack::Resealing, index, &record,
+                      fmt::format("its MAC was made with the key of segment {} of its chain", *later)));
       }
     }
     const bool hashed = place < read.hashes.size() && read.hashes[place] == leaf_hash(record);
     if (!hashed) {
       switch (ANIC_TRY(who_is_right(segment, place))) {
         case Right::Records:
-          return MaybeFault(place < read.hashes.size()
-                                ? at_hash(segment, place, "the hash was changed; the record is what was signed")
-                                : at_hash(segment, read.hashes.size(), "hashes were cut off; the records are what was signed"));
+          return MaybeFault(
+              place < read.hashes.size()
+                  ? at_hash(segment, place, "the hash was changed; the record is what was signed")
+                  : at_hash(segment, read.hashes.size(),
+                            "hashes were cut off; the records are what was signed"));
         case Right::Hashes:
           return MaybeFault(ANIC_TRY(by_hashes(segment, read, place, broken)));
         case Right::Neither:
@@ -280,7 +299,8 @@ class Walk {
   /// From a record on whose hash is not as stored: which of both gives the root of the next checkpoint.
   Result<Right> who_is_right(std::uint64_t segment, std::uint64_t place) const {
     const std::uint64_t index = segment * kSegmentRecords + place;
-    const auto next = std::ranges::find_if(sealed_, [&](const Sealed& sealed) { return sealed.size > index; });
+    const auto next =
+        std::ranges::find_if(sealed_, [&](const Sealed& sealed) { return sealed.size > index; });
     if (next == sealed_.end()) return Right::Neither;
     Frontier by_records = tree_;
     Frontier by_hashes = tree_;
@@ -304,15 +324,17 @@ class Walk {
     const std::uint64_t index = segment * kSegmentRecords + place;
     const anic_record& record = read.records[place];
     const Hash leaf = leaf_hash(record);
-    const auto stored = std::span(read.hashes).first(std::min<std::size_t>(read.hashes.size(), kSegmentRecords));
+    const auto stored =
+        std::span(read.hashes).first(std::min<std::size_t>(read.hashes.size(), kSegmentRecords));
     const auto later = std::ranges::find(stored.subspan(place), leaf);
     if (later != stored.end()) {
       const auto ahead = static_cast<std::uint64_t>(later - stored.begin()) - place;
-      const bool swapped = place + ahead < read.records.size() &&
-                           leaf_hash(read.records[place + ahead]) == read.hashes[place];
+      const bool swapped =
+          place + ahead < read.records.size() && leaf_hash(read.records[place + ahead]) == read.hashes[place];
       if (swapped)
-        return at_record(Attack::Swap, index, &record,
-                         fmt::format("record {} is here, and the one of here is in its place", index + ahead));
+        return at_record(
+            Attack::Swap, index, &record,
+            fmt::format("record {} is here, and the one of here is in its place", index + ahead));
       return at_record(Attack::Gap, index, &record, fmt::format("{} records are missing before it", ahead));
     }
     if (std::ranges::find(stored.first(place), leaf) != stored.begin() + static_cast<std::ptrdiff_t>(place))
@@ -349,8 +371,9 @@ class Walk {
                        "its chain began with a key that does not come from the one it is held against");
     const bool proven = options_.chain_key && found_.keyed == records;
     if (records > found_.sealed && !found_.live && !proven) {
-      return at_record(Attack::UnsealedTail, found_.sealed, nullptr,
-                       fmt::format("{} records from here on are under no checkpoint", records - found_.sealed));
+      return at_record(
+          Attack::UnsealedTail, found_.sealed, nullptr,
+          fmt::format("{} records from here on are under no checkpoint", records - found_.sealed));
     }
     return std::nullopt;
   }
@@ -373,7 +396,8 @@ class Walk {
 
 std::string_view attack_name(Attack attack) { return kAttacks.at(static_cast<std::size_t>(attack)); }
 
-Result<Verification> verify_log(const std::string& dir, const VerifierKey& key, const VerifyOptions& options) {
+Result<Verification> verify_log(const std::string& dir, const VerifierKey& key,
+                                const VerifyOptions& options) {
   ANIC_TRY(check_log(dir));
   return Walk(dir, key, options).run();
 }

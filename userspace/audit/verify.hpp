@@ -18,17 +18,17 @@ namespace agentnic::audit {
 /// What it looks like. docs/audit.md says how each is told from the others.
 enum class Attack {
   None,
-  Changed,            ///< bits
-  Gap,                ///< records are missing in the middle
-  Truncation,         ///< ... at the end
-  Replay,             ///< records stand there again
-  Swap,               ///< two records in each other's place
-  Resealing,          ///< consistent in itself, but not what was signed, or with a key of a later segment
-  WrongKey,           ///< signed, or begun, with another key
+  Changed,     ///< bits
+  Gap,         ///< records are missing in the middle
+  Truncation,  ///< ... at the end
+  Replay,      ///< records stand there again
+  Swap,        ///< two records in each other's place
+  Resealing,   ///< consistent in itself, but not what was signed, or with a key of a later segment
+  WrongKey,    ///< signed, or begun, with another key
   RemovedCheckpoint,
-  OtherHistory,       ///< a checkpoint from elsewhere says something else
-  UnsealedTail,       ///< the last records are under no signature
-  UnknownKey,         ///< no key for a chain
+  OtherHistory,  ///< a checkpoint from elsewhere says something else
+  UnsealedTail,  ///< the last records are under no signature
+  UnknownKey,    ///< no key for a chain
 };
 std::string_view attack_name(Attack attack);
 
@@ -46,19 +46,19 @@ enum class Verdict { Valid, Broken, CannotTell };
 
 struct Verification {
   Verdict verdict = Verdict::Valid;
-  std::optional<Fault> fault;       ///< unless Valid
-  bool live = false;                ///< a recorder is at work
-  std::uint64_t records = 0;        ///< that were looked at
-  std::uint64_t sealed = 0;         ///< under the last checkpoint
+  std::optional<Fault> fault;  ///< unless Valid
+  bool live = false;           ///< a recorder is at work
+  std::uint64_t records = 0;   ///< that were looked at
+  std::uint64_t sealed = 0;    ///< under the last checkpoint
   std::uint64_t checkpoints = 0;
   std::uint64_t chains = 0;
   std::uint64_t chains_without_end = 0;  ///< but for the last of a live log
-  std::uint64_t keyed = 0;          ///< records whose MAC was recomputed
-  std::string root;                 ///< of the last checkpoint, base64
+  std::uint64_t keyed = 0;               ///< records whose MAC was recomputed
+  std::string root;                      ///< of the last checkpoint, base64
 };
 
 struct VerifyOptions {
-  std::optional<ChainKey> chain_key;     ///< keyed: MACs, too
+  std::optional<ChainKey> chain_key;  ///< keyed: MACs, too
   /// Notes from elsewhere, each with a name for messages, that must be of this log.
   std::vector<std::pair<std::string, std::string>> others;
 };

@@ -26,8 +26,8 @@ std::vector<std::string> list_folder(const std::string& path);
 /// Writes beside `path` and renames, so that a reader finds the old file or the new one, never half of it.
 Status write_file(const std::string& path, std::string_view content);
 
-/// Keeps a secret, or what must outlive a power cut, in place of what was there: with this mode, and on the disk
-/// when it returns.
+/// Keeps a secret, or what must outlive a power cut, in place of what was there: with this mode, and on the
+/// disk when it returns.
 Status keep_file(const std::string& path, std::string_view content, mode_t mode);
 /// The same; fails when there is something already.
 Status keep_new_file(const std::string& path, std::string_view content, mode_t mode);

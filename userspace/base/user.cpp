@@ -49,7 +49,8 @@ Status become_user(const User& user) {
   ::capng_clear(CAPNG_SELECT_ALL);
   const auto flags =
       static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
-  if (const int code = ::capng_change_id(static_cast<int>(user.uid), static_cast<int>(user.gid), flags); code != 0)
+  if (const int code = ::capng_change_id(static_cast<int>(user.uid), static_cast<int>(user.gid), flags);
+      code != 0)
     return fail(Exit::Failed, fmt::format("become user {}: libcap-ng's error {}", user.uid, code));
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno(errno, "set no_new_privs");
   return {};

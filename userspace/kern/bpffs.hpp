@@ -60,8 +60,8 @@ Status clean_pins();
 /// Makes the directory of one instance, mode 0700.
 Status make_pin_dir(const PinDir& dir);
 
-/// Says that nobody else is to take records of this instance, for as long as the descriptor is open: what two take
-/// is missing in both of their logs. Fails when somebody has said so.
+/// Says that nobody else is to take records of this instance, for as long as the descriptor is open: what two
+/// take is missing in both of their logs. Fails when somebody has said so.
 Result<UniqueFd> claim_ring(const PinDir& dir);
 /// Whether somebody has.
 bool has_recorder(const PinDir& dir);

@@ -33,8 +33,8 @@ inline constexpr const char* kRequireWords[] = {"native", "skb", "tc", "dispatch
 struct AttachOptions {
   ModeRequest mode = ModeRequest::Auto;
   std::vector<std::string> require;
-  /// Called when an instance is made, and not for one that is there already, which keeps its own; else a key is
-  /// drawn at random.
+  /// Called when an instance is made, and not for one that is there already, which keeps its own; else a key
+  /// is drawn at random.
   std::function<Result<ChainKey>()> chain_key = nullptr;
   /// Called, before anything is changed, with what the user should know of what will be.
   std::function<void(const std::string&)> warn = [](const std::string&) {};

@@ -73,10 +73,10 @@ class Folder final {
 Result<Child> start_recorder(const Bench& bench, const Folder& folder, const audit::SigningKey& key) {
   ANIC_TRY(keep_file(folder.part("log.key"), key.text(), 0400));
   const auto programs = std::filesystem::read_symlink("/proc/self/exe").parent_path();
-  Child recorder = ANIC_TRY(Child::start({"taskset", "-c", std::to_string(bench.client_cpu),
-                                          programs / "agentnic-audit", "record", bench.lab.server.ifname, "--netns",
-                                          bench.lab.server.netns, "--log", folder.part("log"), "--key",
-                                          folder.part("log.key"), "--user", "nobody", "--json"}));
+  Child recorder = ANIC_TRY(
+      Child::start({"taskset", "-c", std::to_string(bench.client_cpu), programs / "agentnic-audit", "record",
+                    bench.lab.server.ifname, "--netns", bench.lab.server.netns, "--log", folder.part("log"),
+                    "--key", folder.part("log.key"), "--user", "nobody", "--json"}));
   ANIC_TRY(recorder.read_line(kPatienceMs));  // it has begun
   return recorder;
 }
@@ -202,13 +202,14 @@ Result<Json> record_per_s(const Bench& bench) {
       [&](Pairs&) { return written_per_s(*folder); }, kRepeats));
   std::vector<double> ratios;
   for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.ours[i] / pairs.peers[i]);
-  return bench_row({.id = "record_per_s",
-                    .unit = "/s",
-                    .peer = "the same bytes to a file",
-                    .note = "decisions of the guardian, made on one CPU as fast as the ring takes them, and kept by "
-                            "agentnic-audit record on the other: hashed, on the disk every 100 ms or quarter of the "
-                            "ring, signed; to the last one, and the log verified"},
-                   pairs.ours, ratios, spread(pairs.peers).median, 500'000, Bound::AtLeast, pairs.problem);
+  return bench_row(
+      {.id = "record_per_s",
+       .unit = "/s",
+       .peer = "the same bytes to a file",
+       .note = "decisions of the guardian, made on one CPU as fast as the ring takes them, and kept by "
+               "agentnic-audit record on the other: hashed, on the disk every 100 ms or quarter of the "
+               "ring, signed; to the last one, and the log verified"},
+      pairs.ours, ratios, spread(pairs.peers).median, 500'000, Bound::AtLeast, pairs.problem);
 }
 
 Result<Json> verify_per_s() {
@@ -225,13 +226,14 @@ Result<Json> verify_per_s() {
       [](Pairs&) -> Result<double> { return hashed_per_s(); }, kRepeats));
   std::vector<double> ratios;
   for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.ours[i] / pairs.peers[i]);
-  return bench_row({.id = "verify_per_s",
-                    .unit = "/s",
-                    .peer = "leaf hashes alone",
-                    .note = fmt::format("public verification of a log of {} records on one core: numbers, leaf hashes, "
-                                        "tree, checkpoint; the log is in the page cache",
-                                        kRecords)},
-                   pairs.ours, ratios, spread(pairs.peers).median, 1'000'000, Bound::AtLeast, pairs.problem);
+  return bench_row(
+      {.id = "verify_per_s",
+       .unit = "/s",
+       .peer = "leaf hashes alone",
+       .note = fmt::format("public verification of a log of {} records on one core: numbers, leaf hashes, "
+                           "tree, checkpoint; the log is in the page cache",
+                           kRecords)},
+      pairs.ours, ratios, spread(pairs.peers).median, 1'000'000, Bound::AtLeast, pairs.problem);
 }
 
 Result<Json> export_s() {
@@ -242,12 +244,14 @@ Result<Json> export_s() {
       [&](Pairs&) -> Result<double> {
         const std::uint64_t begun = monotonic_ns();
         std::string text;
-        const auto made = ANIC_TRY(audit::make_export(log.path(), log.key, "acme", [&](std::string_view line) -> Status {
-          text += line;
-          return {};
-        }));
+        const auto made =
+            ANIC_TRY(audit::make_export(log.path(), log.key, "acme", [&](std::string_view line) -> Status {
+              text += line;
+              return {};
+            }));
         ANIC_TRY(write_file(path, text));
-        if (made.records != kRecords / kOneOf) return fail(Exit::Failed, "an export does not have all records");
+        if (made.records != kRecords / kOneOf)
+          return fail(Exit::Failed, "an export does not have all records");
         return static_cast<double>(monotonic_ns() - begun) / kSecond;
       },
       [&](Pairs&) -> Result<double> {

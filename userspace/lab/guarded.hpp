@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// An interface with a guardian that approves what a session asks for, as benchmarks of guardian and audit need it.
+/// An interface with a guardian that approves what a session asks for, as benchmarks of guardian and audit
+/// need it.
 
 #include <cstdint>
 

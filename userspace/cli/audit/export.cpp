@@ -35,8 +35,10 @@ Result<UniqueFd> open_folder(const std::string& path) {
     return fail(Exit::BadInput, fmt::format("export to {}: it is no folder that can be opened", path),
                 fmt::format("install -d -m 0750 -g GROUP-OF-THE-TENANT {}", path));
   if ((info.st_mode & (S_IWGRP | S_IRWXO)) != 0)
-    return fail(Exit::BadInput, fmt::format("export to {}: others than its owner may write to it, or than its group read it", path),
-                "chmod 0750 " + path);
+    return fail(
+        Exit::BadInput,
+        fmt::format("export to {}: others than its owner may write to it, or than its group read it", path),
+        "chmod 0750 " + path);
   return fd;
 }
 
@@ -47,10 +49,12 @@ class Draft {
     Draft draft;
     draft.path_ = fmt::format("{}/.{}.{}", folder, name, ::getpid());
     draft.final_ = fmt::format("{}/{}", folder, name);
-    draft.fd_ = UniqueFd(::open(draft.path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0400));
+    draft.fd_ =
+        UniqueFd(::open(draft.path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0400));
     struct stat info{};
     if (!draft.fd_ || ::fstat(folder_fd, &info) != 0) return fail_errno(errno, "write " + draft.path_);
-    if (::fchown(draft.fd_.get(), static_cast<uid_t>(-1), info.st_gid) != 0 || ::fchmod(draft.fd_.get(), 0440) != 0)
+    if (::fchown(draft.fd_.get(), static_cast<uid_t>(-1), info.st_gid) != 0 ||
+        ::fchmod(draft.fd_.get(), 0440) != 0)
       return fail_errno(errno, fmt::format("give {} to the group of its folder", draft.path_),
                         "run it as the folder's owner, in that group, or as root");
     return draft;
@@ -108,7 +112,8 @@ Result<int> export_records(const ExportOptions& options) {
     recorded = ANIC_TRY(record_reading(options.log, ANIC_RECORD_EXPORT, tenant, options.reason));
   }
   if (!recorded)
-    std::cerr << "agentnic-audit: no recorder is at work; of this export there is no record, and nothing proves that it is complete\n";
+    std::cerr << "agentnic-audit: no recorder is at work; of this export there is no record, and nothing "
+                 "proves that it is complete\n";
   Draft draft = ANIC_TRY(Draft::open(options.out, folder.get(), fmt::format("{}.export", options.tenant)));
   const auto made = ANIC_TRY(audit::make_export(options.log, key, options.tenant,
                                                 [&](std::string_view line) { return draft.add(line); }));
@@ -122,8 +127,9 @@ Result<int> export_records(const ExportOptions& options) {
                 {"log_records", made.size},
                 {"recorded", recorded}});
   } else {
-    std::cout << fmt::format("{}: {} records of tenant {}, with proofs that they are in the log of {} records\n",
-                             draft.path(), made.records, options.tenant, made.size);
+    std::cout << fmt::format(
+        "{}: {} records of tenant {}, with proofs that they are in the log of {} records\n", draft.path(),
+        made.records, options.tenant, made.size);
   }
   return 0;
 }

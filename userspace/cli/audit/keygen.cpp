@@ -35,11 +35,13 @@ Result<int> keygen(const KeygenOptions& options) {
   if (::mkdir(options.out.c_str(), 0700) != 0 && errno != EEXIST)
     return fail_errno(errno, "make the folder " + options.out);
   const std::array files = {
-      KeyFile{"log.key", key.text(), kSecret, "signs checkpoints: for agentnic-audit record, and nobody else"},
+      KeyFile{"log.key", key.text(), kSecret,
+              "signs checkpoints: for agentnic-audit record, and nobody else"},
       KeyFile{"log.pub", audit::verifier_key_text(key.verifier()), kPublic,
               "checks them: for whoever verifies; give it out by a way that you trust"},
-      KeyFile{"chain.key", audit::chain_key_text(chain), kSecret,
-              "makes MACs: for agentnic-load attach; a copy, kept elsewhere, checks them and could forge them"}};
+      KeyFile{
+          "chain.key", audit::chain_key_text(chain), kSecret,
+          "makes MACs: for agentnic-load attach; a copy, kept elsewhere, checks them and could forge them"}};
   for (std::size_t made = 0; made < files.size(); ++made) {
     const KeyFile& file = files.at(made);
     Status done = keep_new_file(fmt::format("{}/{}", options.out, file.name), file.content, file.mode);
@@ -56,7 +58,8 @@ Result<int> keygen(const KeygenOptions& options) {
                 {"chain_key", options.out + "/chain.key"}});
     return 0;
   }
-  for (const KeyFile& file : files) std::cout << fmt::format("{}/{}: {}\n", options.out, file.name, file.what);
+  for (const KeyFile& file : files)
+    std::cout << fmt::format("{}/{}: {}\n", options.out, file.name, file.what);
   std::cout << files[1].content;
   return 0;
 }

@@ -42,7 +42,8 @@ Result<bool> record_reading(const std::string& dir, anic_record_kind kind, std::
   ReadRequest request{.kind = static_cast<std::uint32_t>(kind), .tenant = tenant};
   std::memcpy(request.reason, reason.data(), std::min(reason.size(), sizeof(request.reason)));
   ReadAnswer answer;
-  if (::send(fd.get(), &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request)) return fail_errno(errno, what);
+  if (::send(fd.get(), &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request))
+    return fail_errno(errno, what);
   const ssize_t got = ::recv(fd.get(), &answer, sizeof(answer), 0);
   if (got < 0) return fail_errno(errno, what);
   if (got != sizeof(answer)) return fail(Exit::Failed, what + ": the recorder ended");

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// Reads and exports of a log are recorded: readers ask the recorder, which has the kernel write the record. One
-/// datagram there, one back, over DIR/socket (SOCK_SEQPACKET).
+/// Reads and exports of a log are recorded: readers ask the recorder, which has the kernel write the record.
+/// One datagram there, one back, over DIR/socket (SOCK_SEQPACKET).
 
 #include <cstdint>
 #include <string>
@@ -28,8 +28,8 @@ struct ReadAnswer {
 /// Path of the socket as bind() and connect() take it, however long the folder's is. `dir_fd`: the folder.
 std::string socket_path(int dir_fd);
 
-/// Asks for the record. Fails where it cannot be written: then nothing may be read. True: it is recorded. False: no
-/// recorder is at work, and nothing can record it.
+/// Asks for the record. Fails where it cannot be written: then nothing may be read. True: it is recorded.
+/// False: no recorder is at work, and nothing can record it.
 Result<bool> record_reading(const std::string& dir, anic_record_kind kind, std::uint32_t tenant,
                             const std::string& reason);
 

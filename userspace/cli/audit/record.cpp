@@ -40,10 +40,10 @@ namespace agentnic::cli {
 namespace {
 
 constexpr std::size_t kKeyMost = 4096;
-constexpr std::size_t kBusyRecords = 256;       // fewer at a time: there is time to sleep
-constexpr std::uint64_t kMs = 1'000'000;        // ns
+constexpr std::size_t kBusyRecords = 256;  // fewer at a time: there is time to sleep
+constexpr std::uint64_t kMs = 1'000'000;   // ns
 constexpr int kBusySleepMs = 1;
-constexpr int kIdleSleepMs = 20;                // the ring takes 260,000 requests a second for so long
+constexpr int kIdleSleepMs = 20;  // the ring takes 260,000 requests a second for so long
 constexpr int kTroubleSleepMs = 500;
 constexpr std::uint64_t kReadsApartNs = 20 * kMs;
 constexpr int kLastSinkMs = 10'000;
@@ -54,9 +54,9 @@ void say(const std::string& text) { std::cerr << "agentnic-audit: " << text << s
 struct Opened {
   kern::Maps names;  ///< read-only
   kern::AuditRing ring;
-  UniqueFd note;     ///< the program that records reads
-  UniqueFd claim;    ///< one recorder for a ring
-  std::string chain; ///< boot and ring, which no other chain has
+  UniqueFd note;      ///< the program that records reads
+  UniqueFd claim;     ///< one recorder for a ring
+  std::string chain;  ///< boot and ring, which no other chain has
 };
 
 Result<std::string> chain_text(const kern::Maps& maps) {
@@ -79,7 +79,8 @@ Result<Opened> open_instance(const kern::NetNs& netns, const std::string& ifname
 Result<Opened> wait_for_instance(const RecordOptions& options) {
   for (bool told = false;;) {
     auto netns = kern::NetNs::open_or_current(options.netns);
-    auto opened = netns ? open_instance(*netns, options.ifname) : Result<Opened>(fail(std::move(netns.error())));
+    auto opened =
+        netns ? open_instance(*netns, options.ifname) : Result<Opened>(fail(std::move(netns.error())));
     if (opened || !options.wait || opened.error().exit == Exit::Unsupported) return opened;
     if (stop_requested()) return fail(Exit::Failed, "stopped before there was something to record");
     if (!std::exchange(told, true)) say("waiting: " + opened.error().what);
@@ -90,7 +91,8 @@ Result<Opened> wait_for_instance(const RecordOptions& options) {
 /// Makes the folder for the user, or finds it so.
 Status prepare_folder(const std::string& dir, const User& user) {
   if (::mkdir(dir.c_str(), 0750) == 0) {
-    if (::chown(dir.c_str(), user.uid, user.gid) != 0) return fail_errno(errno, "give away the folder " + dir);
+    if (::chown(dir.c_str(), user.uid, user.gid) != 0)
+      return fail_errno(errno, "give away the folder " + dir);
     return {};
   }
   if (errno != EEXIST) return fail_errno(errno, "make the folder " + dir);
@@ -98,10 +100,11 @@ Status prepare_folder(const std::string& dir, const User& user) {
   if (::lstat(dir.c_str(), &info) != 0) return fail_errno(errno, "look at the folder " + dir);
   if (!S_ISDIR(info.st_mode)) return fail(Exit::BadInput, fmt::format("record to {}: it is no folder", dir));
   if (info.st_uid != user.uid || (info.st_mode & (S_IWGRP | S_IRWXO)) != 0) {
-    return fail(Exit::BadInput,
-                fmt::format("record to {}: it is user {}'s with mode {:04o}, and has to be user {}'s alone to write",
-                            dir, info.st_uid, info.st_mode & 07777, user.uid),
-                fmt::format("chown {} {}; chmod 0750 {}", user.uid, dir, dir));
+    return fail(
+        Exit::BadInput,
+        fmt::format("record to {}: it is user {}'s with mode {:04o}, and has to be user {}'s alone to write",
+                    dir, info.st_uid, info.st_mode & 07777, user.uid),
+        fmt::format("chown {} {}; chmod 0750 {}", user.uid, dir, dir));
   }
   return {};
 }
@@ -122,10 +125,10 @@ class Recorder {
     tell_begin();
     while (!stop_requested() && !ended_) {
       const std::size_t got = ANIC_TRY(step());
-      const int sleep_ms = trouble_                 ? kTroubleSleepMs
-                           : got >= kBusyRecords    ? 0
-                           : got > 0 || unsynced()  ? kBusySleepMs
-                                                    : kIdleSleepMs;
+      const int sleep_ms = trouble_                ? kTroubleSleepMs
+                           : got >= kBusyRecords   ? 0
+                           : got > 0 || unsynced() ? kBusySleepMs
+                                                   : kIdleSleepMs;
       ANIC_TRY(serve(sleep_ms));
     }
     while (!ended_ && ANIC_TRY(step()) > 0) {  // what came while the signal did
@@ -140,7 +143,8 @@ class Recorder {
  private:
   Recorder(const RecordOptions& options, Opened opened, audit::LogWriter log)
       : options_(options), opened_(std::move(opened)), log_(std::move(log)) {
-    if (!options.checkpoint_file.empty()) sinks_.push_back(std::make_unique<FileSink>(options.checkpoint_file));
+    if (!options.checkpoint_file.empty())
+      sinks_.push_back(std::make_unique<FileSink>(options.checkpoint_file));
     if (!options.checkpoint_command.empty())
       sinks_.push_back(std::make_unique<CommandSink>(options.checkpoint_command));
     position_ = synced_ = opened_.ring.taken();
@@ -169,7 +173,8 @@ class Recorder {
     const kern::RecordsRead read = ANIC_TRY(opened_.ring.peek(position_));
     if (!read.records.empty()) {
       ANIC_TRY(skip_repeats(read.records));
-      const auto fresh = std::ranges::find_if(read.records, [&](const auto& record) { return record.seq > seq_; });
+      const auto fresh =
+          std::ranges::find_if(read.records, [&](const auto& record) { return record.seq > seq_; });
       if (!ANIC_TRY(add({fresh, read.records.end()}))) return std::size_t{0};
     }
     position_ = read.position;
@@ -194,7 +199,8 @@ class Recorder {
       const auto there = ANIC_TRY(audit::read_records(options_.log, index + i, repeats - i));
       if (there.empty() || std::memcmp(there.data(), &records[i], there.size() * sizeof(anic_record)) != 0)
         return fail(Exit::Failed,
-                    fmt::format("record to {}: record {} of the log is not what the kernel wrote", options_.log, index + i),
+                    fmt::format("record to {}: record {} of the log is not what the kernel wrote",
+                                options_.log, index + i),
                     "agentnic-audit verify " + options_.log);
       i += there.size();
     }
@@ -205,8 +211,8 @@ class Recorder {
   Result<bool> add(std::span<const anic_record> fresh) {
     if (fresh.empty()) return true;
     if (fresh.front().seq != seq_ + 1)
-      say(fmt::format("records {} to {} are not in the ring: somebody else took them, and the log has a gap", seq_ + 1,
-                      fresh.front().seq - 1));
+      say(fmt::format("records {} to {} are not in the ring: somebody else took them, and the log has a gap",
+                      seq_ + 1, fresh.front().seq - 1));
     if (std::ranges::any_of(fresh, [](const auto& record) { return record.kind == ANIC_RECORD_COMMIT; }) ||
         log_.size() == 0)
       warn(write_names());
@@ -299,7 +305,8 @@ class Recorder {
     ucred who{};
     socklen_t length = sizeof(who);
     pollfd asked{.fd = reader.get(), .events = POLLIN, .revents = 0};
-    if (::getsockopt(reader.get(), SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 || ::poll(&asked, 1, 100) <= 0 ||
+    if (::getsockopt(reader.get(), SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 ||
+        ::poll(&asked, 1, 100) <= 0 ||
         ::recv(reader.get(), &request, sizeof(request), MSG_DONTWAIT | MSG_TRUNC) != sizeof(request))
       return {};
     const ReadAnswer answer = ANIC_TRY(note_reader(request, who.uid));
@@ -330,29 +337,36 @@ class Recorder {
 
   void tell_begin() const {
     if (options_.json) {
-      const Json line = {{"schema", "agentnic.recorder/1"},  {"event", "begin"},
-                         {"interface", options_.ifname},     {"log", options_.log},
-                         {"records", log_.size()},           {"sealed_records", log_.sealed()},
+      const Json line = {{"schema", "agentnic.recorder/1"},
+                         {"event", "begin"},
+                         {"interface", options_.ifname},
+                         {"log", options_.log},
+                         {"records", log_.size()},
+                         {"sealed_records", log_.sealed()},
                          {"next_seq", seq_ + 1}};
       std::cout << line.dump() << std::endl;
       return;
     }
-    std::cout << fmt::format("recording {} to {}: {} records, {} of them sealed; the next is #{} of its chain",
-                             options_.ifname, options_.log, log_.size(), log_.sealed(), seq_ + 1)
+    std::cout << fmt::format(
+                     "recording {} to {}: {} records, {} of them sealed; the next is #{} of its chain",
+                     options_.ifname, options_.log, log_.size(), log_.sealed(), seq_ + 1)
               << std::endl;
   }
 
   void tell_end() const {
     if (options_.json) {
-      const Json line = {{"schema", "agentnic.recorder/1"}, {"event", "end"},
-                         {"interface", options_.ifname},    {"log", options_.log},
-                         {"records", log_.size()},          {"sealed_records", log_.sealed()},
+      const Json line = {{"schema", "agentnic.recorder/1"},
+                         {"event", "end"},
+                         {"interface", options_.ifname},
+                         {"log", options_.log},
+                         {"records", log_.size()},
+                         {"sealed_records", log_.sealed()},
                          {"detached", ended_}};
       std::cout << line.dump() << std::endl;
       return;
     }
-    std::cout << fmt::format("{}: {} records, {} of them sealed", ended_ ? "detached" : "stopped", log_.size(),
-                             log_.sealed())
+    std::cout << fmt::format("{}: {} records, {} of them sealed", ended_ ? "detached" : "stopped",
+                             log_.size(), log_.sealed())
               << std::endl;
   }
 
@@ -363,9 +377,9 @@ class Recorder {
   std::optional<audit::NameBook> book_;
   UniqueFd folder_;
   UniqueFd socket_;
-  std::uint64_t seq_ = 0;        ///< of the last record, in its chain
-  std::uint64_t position_ = 0;   ///< in the ring: what is before it is in the log
-  std::uint64_t synced_ = 0;     ///< ... on the disk, and taken
+  std::uint64_t seq_ = 0;       ///< of the last record, in its chain
+  std::uint64_t position_ = 0;  ///< in the ring: what is before it is in the log
+  std::uint64_t synced_ = 0;    ///< ... on the disk, and taken
   std::uint64_t synced_ns_ = 0;
   std::uint64_t sealed_ns_ = 0;
   std::uint64_t served_ns_ = 0;
@@ -379,7 +393,8 @@ Result<int> record(const RecordOptions& options) {
   ANIC_TRY(kern::need_privileges("record"));
   User user = ANIC_TRY(find_user(options.user, "--user"));
   if (!options.group.empty()) user.gid = ANIC_TRY(find_group(options.group));
-  audit::SigningKey key = ANIC_TRY(audit::SigningKey::parse(ANIC_TRY(read_secret_file(options.key, kKeyMost))));
+  audit::SigningKey key =
+      ANIC_TRY(audit::SigningKey::parse(ANIC_TRY(read_secret_file(options.key, kKeyMost))));
   catch_stop_signals();
   Opened opened = ANIC_TRY(wait_for_instance(options));
   ::umask(0027);

@@ -12,8 +12,8 @@ namespace agentnic::cli {
 struct RecordOptions {
   std::string ifname;
   std::string netns;
-  std::string log;   ///< folder
-  std::string key;   ///< of who signs
+  std::string log;  ///< folder
+  std::string key;  ///< of who signs
   std::string user = "agentnic-audit";
   std::string group;  ///< of who may read; empty: the user's
   std::uint64_t sync_ms = 100;

@@ -69,10 +69,9 @@ Status CommandSink::poll() {
     }
     pid_ = -1;
     if (status != 0) {
-      told = fail(Exit::Failed,
-                  fmt::format("hand a checkpoint to {}: it ended with {}", argv_.front(),
-                              WIFEXITED(status) ? fmt::format("status {}", WEXITSTATUS(status))
-                                                : fmt::format("signal {}", WTERMSIG(status))));
+      told = fail(Exit::Failed, fmt::format("hand a checkpoint to {}: it ended with {}", argv_.front(),
+                                            WIFEXITED(status) ? fmt::format("status {}", WEXITSTATUS(status))
+                                                              : fmt::format("signal {}", WTERMSIG(status))));
     }
   }
   if (!waiting_.empty()) {

@@ -40,8 +40,8 @@ class FileSink final : public CheckpointSink {
   std::string path_;
 };
 
-/// A program that gets each checkpoint on its standard input. While it runs, the newest waits for it. One that
-/// takes longer than kSinkMs is killed.
+/// A program that gets each checkpoint on its standard input. While it runs, the newest waits for it. One
+/// that takes longer than kSinkMs is killed.
 class CommandSink final : public CheckpointSink {
  public:
   explicit CommandSink(std::vector<std::string> argv) : argv_(std::move(argv)) {}

@@ -32,8 +32,8 @@ constexpr std::size_t kNamesMost = std::size_t{1} << 26U;
 constexpr std::uint64_t kAtATime = 4096;
 
 /// One record, for those who want to see it.
-void print(const anic_record& record, const audit::Names& names, const audit::Filter& filter, const Json& head,
-           bool json) {
+void print(const anic_record& record, const audit::Names& names, const audit::Filter& filter,
+           const Json& head, bool json) {
   if (!filter.lets(record, names)) return;
   if (json) {
     Json line = head;
@@ -132,7 +132,8 @@ Result<int> tail_log(const TailOptions& options, const audit::Filter& filter) {
   ANIC_TRY(audit::check_log(options.log));
   const auto books = ANIC_TRY(audit::parse_name_books(
       read_file(audit::part_path(options.log, audit::kNamesPart), kNamesMost).value_or("")));
-  const std::uint32_t tenant = filter.tenant.empty() || books.empty() ? 0 : tenant_id(books.back(), filter.tenant);
+  const std::uint32_t tenant =
+      filter.tenant.empty() || books.empty() ? 0 : tenant_id(books.back(), filter.tenant);
   if (!ANIC_TRY(record_reading(options.log, ANIC_RECORD_READ, tenant, "tail")))
     std::cerr << "agentnic-audit: no recorder is at work; of this read there is no record\n";
   LogTail tail(options, filter);
@@ -153,7 +154,8 @@ Result<int> tail(const TailOptions& options) {
     return fail(Exit::BadInput, "tail: --take is for the ring of an interface");
   const audit::Filter filter = ANIC_TRY(audit::parse_filter(options.filter, wall_ns()));
   if (options.take && !options.filter.nothing())
-    return fail(Exit::BadInput, "tail: --take takes all records out of the ring, and a filter would not print all");
+    return fail(Exit::BadInput,
+                "tail: --take takes all records out of the ring, and a filter would not print all");
   if (options.follow) catch_stop_signals();
   return options.log.empty() ? tail_ring(options, filter) : tail_log(options, filter);
 }

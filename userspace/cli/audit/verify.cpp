@@ -27,7 +27,9 @@ int status_of(audit::Verdict verdict) {
 }
 
 const char* word_of(audit::Verdict verdict) {
-  return verdict == audit::Verdict::Valid ? "valid" : verdict == audit::Verdict::Broken ? "broken" : "cannot tell";
+  return verdict == audit::Verdict::Valid    ? "valid"
+         : verdict == audit::Verdict::Broken ? "broken"
+                                             : "cannot tell";
 }
 
 Json or_null(const auto& optional) { return optional ? Json(*optional) : Json(nullptr); }
@@ -69,11 +71,13 @@ void print(const audit::Verification& found, const VerifyLogOptions& options, co
   }
   std::cout << fmt::format("{}: {} records of {}, {} of them under {} checkpoints, in {} chains{}\n",
                            word_of(found.verdict), found.records, key.origin, found.sealed, found.checkpoints,
-                           found.chains, options.chain_key.empty() ? "" : fmt::format("; {} MACs", found.keyed));
+                           found.chains,
+                           options.chain_key.empty() ? "" : fmt::format("; {} MACs", found.keyed));
   if (found.fault) std::cout << "  " << fault_text(*found.fault);
   if (found.chains_without_end != 0)
-    std::cout << fmt::format("  {} chains have no last record: what came after, if anything, nobody can know\n",
-                             found.chains_without_end);
+    std::cout << fmt::format(
+        "  {} chains have no last record: what came after, if anything, nobody can know\n",
+        found.chains_without_end);
   if (found.live && found.records > found.sealed)
     std::cout << fmt::format("  a recorder is at work; {} records wait for the next checkpoint\n",
                              found.records - found.sealed);
@@ -102,15 +106,16 @@ Result<int> verify_export(const VerifyLogOptions& options, const audit::Verifier
     Json parts = Json::array();
     for (const audit::Tenancy& part : check->tenancies)
       parts.push_back({{"first_index", part.first}, {"records", part.records}, {"complete", part.complete}});
-    print_json({{"schema", "agentnic.verify_export/1"},
-                {"file", options.exported},
-                {"origin", key.origin},
-                {"verdict", complete ? "valid" : "cannot tell"},
-                {"tenant", check->tenant},
-                {"records", check->records},
-                {"log_records", check->size},
-                {"exported_at_unix_ns", check->exported_at_ns == 0 ? Json(nullptr) : Json(check->exported_at_ns)},
-                {"parts", parts}});
+    print_json(
+        {{"schema", "agentnic.verify_export/1"},
+         {"file", options.exported},
+         {"origin", key.origin},
+         {"verdict", complete ? "valid" : "cannot tell"},
+         {"tenant", check->tenant},
+         {"records", check->records},
+         {"log_records", check->size},
+         {"exported_at_unix_ns", check->exported_at_ns == 0 ? Json(nullptr) : Json(check->exported_at_ns)},
+         {"parts", parts}});
   } else {
     std::cout << fmt::format("{}: {} records of tenant {}, all in the log of {} records of {}\n",
                              complete ? "valid" : "cannot tell", check->records, check->tenant, check->size,
@@ -120,8 +125,9 @@ Result<int> verify_export(const VerifyLogOptions& options, const audit::Verifier
                                fmt::gmtime(static_cast<std::time_t>(check->exported_at_ns / 1'000'000'000)));
     for (const audit::Tenancy& part : check->tenancies) {
       if (!part.complete)
-        std::cout << fmt::format("  nothing proves that the {} records from record {} of the log on are all\n",
-                                 part.records, part.first);
+        std::cout << fmt::format(
+            "  nothing proves that the {} records from record {} of the log on are all\n", part.records,
+            part.first);
     }
   }
   return complete ? 0 : kCannotTell;
@@ -131,12 +137,15 @@ Result<int> verify_export(const VerifyLogOptions& options, const audit::Verifier
 
 Result<int> verify(const VerifyLogOptions& options) {
   if (options.log.empty() == options.exported.empty())
-    return fail(Exit::BadInput, "verify: what? A log, or an export", "agentnic-audit verify DIR, or --export FILE");
-  const audit::VerifierKey key = ANIC_TRY(audit::parse_verifier_key(ANIC_TRY(read_file(options.public_key, kKeyMost))));
+    return fail(Exit::BadInput, "verify: what? A log, or an export",
+                "agentnic-audit verify DIR, or --export FILE");
+  const audit::VerifierKey key =
+      ANIC_TRY(audit::parse_verifier_key(ANIC_TRY(read_file(options.public_key, kKeyMost))));
   if (!options.exported.empty()) return verify_export(options, key);
   audit::VerifyOptions wanted;
   if (!options.chain_key.empty())
-    wanted.chain_key = ANIC_TRY(audit::parse_chain_key(ANIC_TRY(read_secret_file(options.chain_key, kKeyMost))));
+    wanted.chain_key =
+        ANIC_TRY(audit::parse_chain_key(ANIC_TRY(read_secret_file(options.chain_key, kKeyMost))));
   for (const std::string& other : options.others)
     wanted.others.emplace_back(other, ANIC_TRY(read_file(other, audit::kNotesMost)));
   const audit::Verification found = ANIC_TRY(audit::verify_log(options.log, key, wanted));

@@ -35,7 +35,8 @@ Result<audit::NameBook> read_name_book(const kern::Maps& maps) {
 }
 
 Result<audit::Names> read_audit_names(const kern::Maps& maps) {
-  return audit::names_of(ANIC_TRY(read_name_book(maps)), static_cast<std::int64_t>(wall_ns() - monotonic_ns()));
+  return audit::names_of(ANIC_TRY(read_name_book(maps)),
+                         static_cast<std::int64_t>(wall_ns() - monotonic_ns()));
 }
 
 }  // namespace agentnic::cli

@@ -74,8 +74,8 @@ Result<int> check(const Options& options) {
   return 0;
 }
 
-/// The key of the next chain, from a file, in which the one after it takes its place first: whoever reads the file
-/// later makes no record of this chain.
+/// The key of the next chain, from a file, in which the one after it takes its place first: whoever reads the
+/// file later makes no record of this chain.
 Result<kern::ChainKey> take_chain_key(const std::string& path) {
   constexpr std::size_t kMost = 4096;
   auto key = audit::parse_chain_key(ANIC_TRY(read_secret_file(path, kMost)));
@@ -409,8 +409,9 @@ int main(int argc, char** argv) {
       program.command("attach", "attach to an interface; safe to repeat", [&] { return attach(options); }),
       true);
   attach_command->add_option("--policy", options.policy, "policy file")->required();
-  attach_command->add_option("--chain-key", options.chain_key,
-                             "file with the secret that the audit's key comes from; it is replaced by the next");
+  attach_command->add_option(
+      "--chain-key", options.chain_key,
+      "file with the secret that the audit's key comes from; it is replaced by the next");
   attach_command->add_option("--mode", options.mode, "auto, native, skb or tc")
       ->check(CLI::IsMember(kModes))
       ->capture_default_str();
