@@ -60,8 +60,16 @@ struct anic_observed_tenant {
 	__u64 stated_bps;  /* ... without */
 	__u64 bulk_bps;	   /* the guardian's own limit of its class bulk, for an SLO; 0: none */
 	__u64 free_ns;	   /* R3: CLOCK_MONOTONIC from when the next change is let through; 0: now */
+	/* Ceiling of its class bulk; all 0: that is not granted, or no rate is stated. */
+	__u64 bulk_now_bps;		   /* as tuned */
+	__u64 bulk_stated_bps;		   /* R2: no change makes more of it */
+	__u64 bulk_least_bps;		   /* I2: nor less */
+	__u32 escalated[ANIC_ACTIONS_MAX]; /* services and classes, ANIC_ESCALATED, between zeros */
 };
-ANIC_ASSERT(sizeof(struct anic_observed_tenant) == 48);
+ANIC_ASSERT(sizeof(struct anic_observed_tenant) == 72 + 4 * ANIC_ACTIONS_MAX);
+#define ANIC_ESCALATED(service, cls) ((__u32)(service) << 8 | (cls))
+#define ANIC_ESCALATED_SERVICE(word) ((word) >> 8)
+#define ANIC_ESCALATED_CLASS(word) ((word) & 0xff)
 
 struct anic_observation {
 	__u64 sequence; /* odd: it is being written */
@@ -75,7 +83,8 @@ struct anic_observation {
 	struct anic_observed_tenant tenants[ANIC_TENANTS_MAX - 1];
 	struct anic_observed_lane lanes[ANIC_OBSERVED_LANES];
 };
-ANIC_ASSERT(sizeof(struct anic_observation) == 192 + 48 * (ANIC_TENANTS_MAX - 1) + 200 * ANIC_OBSERVED_LANES);
+ANIC_ASSERT(sizeof(struct anic_observation) ==
+	    192 + sizeof(struct anic_observed_tenant) * (ANIC_TENANTS_MAX - 1) + 200 * ANIC_OBSERVED_LANES);
 
 /* The one entry of session_page, which userspace maps to read. */
 struct anic_page {

@@ -79,7 +79,7 @@ static __always_inline void anic_be_late(struct anic_observing *o, __u32 row)
 		o->late = row + 1;
 }
 
-/* What both the session and the policy in force grant. */
+/* What both the session and the policy in force grant. 0: nothing, for the session is over. */
 static __always_inline int anic_find_grants(struct anic_observing *o)
 {
 	const struct anic_session *session = anic_session_in(anic_session_slot);
@@ -91,9 +91,11 @@ static __always_inline int anic_find_grants(struct anic_observing *o)
 		return 0;
 	agent = ANIC_READ_ONCE(session->agent);
 	barrier_var(agent);
-	if (agent >= ANIC_AGENTS_MAX)
-		return 0;
 	o->grants = session->asked;
+	barrier();
+	/* looked at last: before another session is opened in its place, the id is taken away */
+	if (agent >= ANIC_AGENTS_MAX || ANIC_READ_ONCE(session->id) != anic_session_id)
+		return 0;
 	if (!agent)
 		return 1;
 	granted = &guarding->agents[agent].grants;
@@ -346,6 +348,60 @@ static __always_inline __u64 anic_later(__u64 a_ns, __u64 b_ns)
 	return (__s64)(a_ns - b_ns) > 0 ? a_ns : b_ns;
 }
 
+static __always_inline struct anic_observed_tenant *anic_observed_whole(__u32 i)
+{
+	struct anic_page *page = anic_page_of();
+
+	barrier_var(i);
+	return page && i < ANIC_TENANTS_MAX - 1 ? &page->observation.tenants[i] : NULL;
+}
+
+/* What a change of its bulk's ceiling is held to, if its bulk is granted and the link's rate is stated. */
+__weak __noinline int anic_observe_bulk(__u32 tenant)
+{
+	struct anic_observed_tenant *seen = anic_observed_whole(tenant - 1);
+	const struct anic_observing *o = anic_observing_of();
+	__u32 id = ANIC_LANE(tenant, ANIC_CLASS_BULK);
+	const struct anic_lane *tuned, *stated, *link;
+	__u64 most;
+
+	if (!seen || !o)
+		return 0;
+	seen->bulk_now_bps = seen->bulk_stated_bps = seen->bulk_least_bps = 0;
+	tuned = anic_lane_in(o->generation, ANIC_PROFILE_TUNED, id);
+	stated = anic_lane_in(o->generation, ANIC_PROFILE_POLICY, id);
+	link = anic_lane_in(o->generation, ANIC_PROFILE_POLICY, ANIC_LANE(0, ANIC_CLASS_NONE));
+	if (!tuned || !stated || !link || !link->ceiling_bps || !(o->grants.classes >> ANIC_CLASS_BULK & 1))
+		return 0;
+	most = anic_stated_ceiling(o->generation, tenant);
+	seen->bulk_now_bps = tuned->ceiling_bps ? tuned->ceiling_bps : most;
+	seen->bulk_stated_bps = stated->ceiling_bps ? stated->ceiling_bps : most;
+	seen->bulk_least_bps = anic_max(stated->rate_bps, ANIC_RATE_MIN_BPS);
+	return 0;
+}
+
+/* Its escalations. */
+__weak __noinline int anic_observe_actions(__u32 tenant)
+{
+	struct anic_observed_tenant *seen = anic_observed_whole(tenant - 1);
+	const struct anic_ward *ward = anic_ward_of(tenant);
+	const struct anic_action *action;
+	__u32 target, i;
+
+	if (!seen || !ward)
+		return 0;
+	for (i = 0; i < ANIC_ACTIONS_MAX; i++) {
+		seen->escalated[i] = 0;
+		action = ward->in_force ? anic_action_at(tenant * ANIC_ACTIONS_MAX + i) : NULL;
+		if (!action || !action->in_force)
+			continue;
+		target = ANIC_READ_ONCE(action->target);
+		if (ANIC_TARGET_KIND(target) == ANIC_CHANGE_FLOW_CLASS_ESCALATE)
+			seen->escalated[i] = ANIC_ESCALATED(ANIC_TARGET_PART(target), action->value & 0xff);
+	}
+	return 0;
+}
+
 static int anic_observe_tenant(__u32 i, void *nothing)
 {
 	__u32 tenant = i + 1, id = ANIC_LANE(tenant, ANIC_CLASS_NONE);
@@ -353,19 +409,17 @@ static int anic_observe_tenant(__u32 i, void *nothing)
 	const struct anic_ward *ward = anic_ward_of(tenant);
 	const struct anic_modes *modes = anic_modes_of();
 	const struct anic_guard *guard = anic_guard_of();
+	struct anic_observed_tenant *seen = anic_observed_whole(i);
 	struct anic_page *page = anic_page_of();
 	const struct anic_envelope *envelope;
-	struct anic_observed_tenant *seen;
 	const struct anic_lane *whole;
 	__u64 free_ns;
 	__u32 mode;
 
-	barrier_var(i);
-	if (!o || !ward || !modes || !guard || !page || i >= ANIC_TENANTS_MAX - 1)
+	if (!o || !ward || !modes || !guard || !page || !seen)
 		return 1;
 	if (!(o->shown >> (i & 63) & 1))
 		return 0;
-	seen = &page->observation.tenants[i];
 	envelope = &page->observation.envelope;
 	whole = anic_lane_of(o->generation, id);
 	if (!whole || !whole->weight || !(o->grants.tenants >> (i & 63) & 1)) {
@@ -384,6 +438,8 @@ static int anic_observe_tenant(__u32 i, void *nothing)
 			     guard->changes_due + anic_interval(envelope->changes)) -
 		  ANIC_SECOND_NS;
 	seen->free_ns = (__s64)(free_ns - o->now_ns) > 0 ? free_ns : 0;
+	anic_observe_bulk(tenant);
+	anic_observe_actions(tenant);
 	return 0;
 }
 

@@ -4,14 +4,17 @@
 
 #include <bpf/bpf.h>
 
+#include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "abi/turn.h"
+#include "agent/observation.hpp"
 #include "guarded.hpp"
 #include "lab/packet.hpp"
 
@@ -114,6 +117,49 @@ TEST_CASE("observe: what a session changes it sees, and what its changes leave i
   CHECK(seen.tenants[kAcme - 1].stated_bps == 2000 * kMbit);
 }
 
+TEST_CASE("observe: what is said of bulk is what the guardian makes of a change of it") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything(), kStart);
+  agent::Observer observer({.tenants = {{kAcme, "acme"}}, .services = {{kApi, "api"}}});
+  std::uint64_t now = kStart;
+  for (int i = 0; i < 8; ++i) {
+    now += kMs;
+    const agent::Tenant acme = observer.observe(session.observe(now)).tenants.at(0);
+    REQUIRE(acme.bulk_low_bps);
+    const anic_answer answer = session.propose(throttle(kAcme, 1), now);
+    CHECK(answer.decided == ANIC_DECIDED_REWRITE);
+    CHECK(answer.approved == *acme.bulk_low_bps);
+  }
+  for (int i = 0; i < 2; ++i) {
+    now += 100 * kSecond;  // not so soon that it oscillates
+    const agent::Tenant acme = observer.observe(session.observe(now)).tenants.at(0);
+    const anic_answer answer = session.propose(throttle(kAcme, 100'000 * kMbit), now);
+    CHECK(answer.decided == ANIC_DECIDED_REWRITE);
+    CHECK(answer.approved == acme.bulk_high_bps);
+  }
+}
+
+TEST_CASE("observe: bulk that is not granted is not told of") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), rpc_of_acme(), kStart);
+  CHECK(session.observe(kStart).tenants[kAcme - 1].bulk_now_bps == 0);
+}
+
+TEST_CASE("observe: an escalation shows while it is in force") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything(), kStart);
+  agent::Observer observer({.tenants = {{kAcme, "acme"}, {kGlobex, "globex"}}, .services = {{kApi, "api"}}});
+  guarded.approves(session, escalate(kAcme, kApi, ANIC_CLASS_BULK, 100 * kMs), kStart);
+  const agent::Observation& seen = observer.observe(session.observe(kStart));
+  REQUIRE(seen.tenants.at(0).escalations.size() == 1);
+  CHECK(seen.tenants[0].escalations[0].service == "api");
+  CHECK(seen.tenants[0].escalations[0].cls == "bulk");
+  CHECK(seen.tenants[1].escalations.empty());
+  guarded.tick(kStart + 100 * kMs);
+  observer.observe(session.observe(kStart + 100 * kMs));
+  CHECK(seen.tenants[0].escalations.empty());
+}
+
 TEST_CASE("observe: after too many changes it is said from when on the next is let through") {
   Guarded guarded(guarded_policy(R"("changes": {"tenant": 2, "total": 1000})"));
   const TestSession session(guarded.instance(), everything(), kStart);
@@ -187,6 +233,66 @@ TEST_CASE("observe: percentiles are of the answers since the last ones, and need
   CHECK(rpc.window == 3);
   CHECK(rpc.p99_ns == ANIC_TURN_BUCKET_END_NS(kFast));
   CHECK(rpc.samples == 500 + ANIC_OBSERVE_WINDOW + 2 + 3);
+}
+
+TEST_CASE("observe: a drain that found the lock taken, and is run again, writes no observation") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything(), kStart);
+  REQUIRE(session.lock(kStart, true) == 0);
+  anic_draining draining = draining_at(kStart);
+  draining.observe = 1;
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  options.ctx_in = &draining;
+  options.ctx_size_in = sizeof(draining);
+  REQUIRE(bpf_prog_test_run_opts(session.drain_fd(), &options) == 0);
+  CHECK(static_cast<int>(options.retval) == -EBUSY);
+  CHECK(is_zero(session.page().observation));
+  REQUIRE(session.lock(kStart, false) == 0);
+}
+
+TEST_CASE("observe: who has the place of another session in the table is not seen through that one") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), rpc_of_acme(), kStart);
+  session.observe_alone(kStart);
+  CHECK(session.page().observation.number == 1);
+  REQUIRE(session.close(kStart) == 0);
+  const TestSession next(guarded.instance(), everything(), kStart);
+  REQUIRE(next.slot() == session.slot());
+  session.observe_alone(kStart + kMs);
+  CHECK(session.page().observation.number == 1);
+  CHECK(is_zero(session.page().observation.tenants[kGlobex - 1]));
+}
+
+TEST_CASE("observe: who reads beside a drain, by the sequence number, sees one observation or another") {
+  constexpr std::uint64_t kLooks = 2000;
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything(), kStart);
+  session.observe(kStart);
+  std::atomic<bool> over = false;
+  std::uint64_t read = 0;
+  std::uint64_t again = 0;
+  std::uint64_t torn = 0;
+  std::thread reader([&] {
+    while (!over) {
+      const anic_observation& page = session.page().observation;
+      const std::uint64_t before = __atomic_load_n(&page.sequence, __ATOMIC_ACQUIRE);
+      const anic_observation copy = page;
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if (before % 2 != 0 || before != __atomic_load_n(&page.sequence, __ATOMIC_RELAXED)) {
+        ++again;
+        continue;
+      }
+      ++read;
+      for (const anic_observed_lane& lane : copy.lanes)
+        torn += lane.tenant != 0 && lane.at_ns != copy.at_ns ? 1 : 0;
+    }
+  });
+  for (std::uint64_t i = 1; i <= kLooks; ++i) session.observe(kStart + i);
+  over = true;
+  reader.join();
+  CAPTURE(again);
+  CHECK(read > 0);
+  CHECK(torn == 0);
 }
 
 TEST_CASE("observe: a drain that is not asked to, or whose session is over, writes no observation") {

@@ -189,7 +189,34 @@ TEST_CASE("sandbox: answers and observations are not written to by who reads the
   });
 }
 
-TEST_CASE("sandbox: no BPF program is loaded") {
+TEST_CASE("sandbox: an agent's page has what its session was granted, and no other tenant's numbers") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything_of(1U << (kAcme - 1)), kStart);
+  anic_draining draining = draining_at(kStart);
+  draining.observe = 1;
+  const auto others = [&] {
+    bpf_attr attributes{};
+    attributes.test.prog_fd = static_cast<__u32>(session.drain_fd());
+    attributes.test.ctx_in = reinterpret_cast<std::uintptr_t>(&draining);
+    attributes.test.ctx_size_in = sizeof(draining);
+    if (bpf_call(BPF_PROG_TEST_RUN, attributes) != 0) return kNotConfined;
+    void* at = ::mmap(nullptr, sizeof(anic_page), PROT_READ, MAP_SHARED, session.page_fd(), 0);
+    if (at == MAP_FAILED) return kNotConfined;
+    const anic_observation& seen = static_cast<const anic_page*>(at)->observation;
+    int lanes = 0;
+    for (const anic_observed_lane& lane : seen.lanes) {
+      if (lane.tenant != 0 && lane.tenant != kAcme) return kSucceeded;
+      lanes += lane.tenant == kAcme ? 1 : 0;
+    }
+    for (std::size_t i = 0; i < std::size(seen.tenants); ++i) {
+      if (i != kAcme - 1 && seen.tenants[i].tenant != 0) return kSucceeded;
+    }
+    return lanes;
+  };
+  CHECK(confined(Kind::Agent, others) == ANIC_OBSERVED_CLASSES);
+}
+
+TEST_CASE("sandbox: no BPF program is loaded", "[smoke]") {
   constexpr std::array<bpf_insn, 2> kReturnZero = {
       {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
        {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}}};
@@ -203,7 +230,7 @@ TEST_CASE("sandbox: no BPF program is loaded") {
   });
 }
 
-TEST_CASE("sandbox: no pin is opened") {
+TEST_CASE("sandbox: no pin is opened", "[smoke]") {
   refused([] {
     bpf_attr attributes{};
     attributes.pathname = reinterpret_cast<std::uintptr_t>("/sys/fs/bpf/agentnic");
@@ -324,7 +351,7 @@ TEST_CASE("sandbox: no privilege is got back") {
   refused([] { return ::setns(::open("/proc/1/ns/net", O_RDONLY), CLONE_NEWNET); });
 }
 
-TEST_CASE("sandbox: nobody gets out of ending with its supervisor") {
+TEST_CASE("sandbox: nobody gets out of ending with its supervisor", "[smoke]") {
   refused([] { return ::prctl(PR_SET_PDEATHSIG, 0); });
   refused([] { return ::syscall(SYS_prctl, 1ULL << 32U | PR_SET_PDEATHSIG, 0); });  // as the kernel reads it
 }

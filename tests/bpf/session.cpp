@@ -142,6 +142,10 @@ const anic_observation& TestSession::observe(std::uint64_t now_ns) const {
   return page_->observation;
 }
 
+void TestSession::observe_alone(std::uint64_t now_ns) const {
+  REQUIRE(run("test_observe", order_at(now_ns)) == 0);
+}
+
 int TestSession::lock(std::uint64_t now_ns, bool held) const {
   anic_order arguments = order_at(now_ns);
   arguments.what = held ? 1 : 0;

@@ -55,6 +55,9 @@ class TestSession final {
   /// The same, and has the observation written.
   const anic_observation& observe(std::uint64_t now_ns) const;
 
+  /// Has the observation written without a drain.
+  void observe_alone(std::uint64_t now_ns) const;
+
   /// One proposal: its answer.
   [[nodiscard]] anic_answer propose(anic_proposal proposal, std::uint64_t now_ns) const;
 

@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/controller.hpp"
@@ -48,6 +50,8 @@ std::unique_ptr<anic_observation> make_seen() {
   seen->envelope.borrow_max_bps = 3'000;
   seen->envelope.borrow_step_bps = 1'000;
   seen->envelope.actions = 8;
+  seen->envelope.throttle_percent = 25;
+  seen->envelope.duration_ns = 60'000 * kMs;
   anic_observed_tenant& acme = seen->tenants[0];
   acme.tenant = 1;
   acme.in_force = 2;
@@ -96,6 +100,7 @@ TEST_CASE("agent: an observation has names, and what the envelope leaves") {
   CHECK(rpc.weight_low == 50);
   CHECK(rpc.weight_high == 150);
   CHECK(rpc.samples == 0);  // what was before the first look is not of it
+  CHECK_FALSE(rpc.over_slo_percent);
   CHECK_FALSE(rpc.p50_ns);
 }
 
@@ -107,6 +112,57 @@ TEST_CASE("agent: what the envelope leaves stays inside its range") {
   CHECK(agent::Observer(names()).observe(*seen).lanes[0].weight_low == 10);
   seen->tenants[0].ceiling_bps = 4'900;
   CHECK(agent::Observer(names()).observe(*seen).tenants[0].borrow_high_bps == 3'000);
+}
+
+TEST_CASE("agent: of bulk's ceiling it is told what one change can make of it, and nothing without a grant") {
+  const auto seen = make_seen();
+  anic_observed_tenant& acme = seen->tenants[0];
+  const auto limits = [&] {
+    const agent::Tenant tenant = agent::Observer(names()).observe(*seen).tenants[0];
+    return std::pair(tenant.bulk_low_bps, tenant.bulk_high_bps);
+  };
+  CHECK_FALSE(limits().first);
+  CHECK_FALSE(limits().second);
+  acme.bulk_now_bps = acme.bulk_stated_bps = 2'000'000;
+  acme.bulk_least_bps = 100'000;
+  CHECK(limits() ==
+        std::pair<std::optional<std::uint64_t>, std::optional<std::uint64_t>>(1'500'000, 2'000'000));
+  acme.bulk_now_bps = 1'000'000;
+  CHECK(limits() ==
+        std::pair<std::optional<std::uint64_t>, std::optional<std::uint64_t>>(750'000, 1'250'000));
+  acme.bulk_least_bps = 800'000;
+  CHECK(limits().first == 800'000);
+}
+
+TEST_CASE("agent: escalations in force and how long one may last are told") {
+  const auto seen = make_seen();
+  CHECK(agent::Observer(names()).observe(*seen).tenants[0].escalations.empty());
+  seen->tenants[0].escalated[5] = ANIC_ESCALATED(3, ANIC_CLASS_RPC);
+  seen->tenants[0].escalated[7] = ANIC_ESCALATED(4, ANIC_CLASS_RPC);  // nobody told its name
+  const agent::Tenant acme = agent::Observer(names()).observe(*seen).tenants[0];
+  REQUIRE(acme.escalations.size() == 1);
+  CHECK(acme.escalations[0].service == "chat");
+  CHECK(acme.escalations[0].cls == "rpc");
+  CHECK(acme.duration_high_ns == 60'000 * kMs);
+}
+
+TEST_CASE("agent: a lane that was not looked at keeps its rate, and says how old it is") {
+  const auto seen = make_seen();
+  agent::Observer observer(names());
+  observer.observe(*seen);
+  anic_observed_lane& rpc = rpc_of(*seen, 1);
+  seen->at_ns += 10 * kMs;
+  rpc.at_ns = seen->at_ns;
+  rpc.ways[ANIC_DIRECTION_IN].bytes += 1'250;
+  CHECK(observer.observe(*seen).lanes[0].in.rate_bps == 1'000'000);
+  CHECK(observer.observe(*seen).lanes[0].age_ns == 0);
+  seen->at_ns += 30 * kMs;
+  const agent::Lane lane = observer.observe(*seen).lanes[0];
+  CHECK(lane.in.rate_bps == 1'000'000);
+  CHECK(lane.in.packets == 0);
+  CHECK(lane.age_ns == 30 * kMs);
+  rpc.at_ns = seen->at_ns;
+  CHECK(observer.observe(*seen).lanes[0].in.rate_bps == 0);
 }
 
 TEST_CASE("agent: counts become those since the last look, bytes become a rate") {
@@ -125,6 +181,7 @@ TEST_CASE("agent: counts become those since the last look, bytes become a rate")
   const agent::Lane lane = observer.observe(*seen).lanes[0];
   CHECK(lane.samples == 5);
   CHECK(lane.over_slo == 2);
+  CHECK(lane.over_slo_percent == 40);
   CHECK(lane.missed == 1);
   CHECK(lane.out.packets == 4);
   CHECK(lane.out.dropped_packets == 3);
@@ -162,7 +219,12 @@ TEST_CASE("agent: fail-safe and waiting are told") {
 TEST_CASE("agent: an observation is one line of JSON, from which it is read back") {
   const auto seen = make_seen();
   rpc_of(*seen, 2).at_ns = kStart;
-  const agent::Observation observation = agent::Observer(names()).observe(*seen);
+  seen->tenants[0].escalated[0] = ANIC_ESCALATED(3, ANIC_CLASS_BULK);
+  agent::Observer observer(names());
+  observer.observe(*seen);
+  rpc_of(*seen, 1).samples += 3;
+  rpc_of(*seen, 1).over_slo += 1;
+  const agent::Observation observation = observer.observe(*seen);
   const std::string line = agent::observation_line(observation);
   CHECK(line.find('\n') + 1 == line.size());
   const Json json = Json::parse(line);
@@ -172,6 +234,11 @@ TEST_CASE("agent: an observation is one line of JSON, from which it is read back
   CHECK(json.at("tenants").at(0).at("ceiling_bps") == 2'500);
   CHECK(json.at("lanes").at(0).at("in").at("given_bps").is_null());
   CHECK(json.at("lanes").at(1).at("tenant") == "globex");
+  CHECK(json.at("lanes").at(0).at("over_slo_percent") == 100.0 / 3);
+  CHECK(json.at("lanes").at(1).at("over_slo_percent").is_null());
+  CHECK(json.at("tenants").at(0).at("bulk_low_bps").is_null());
+  CHECK(json.at("tenants").at(0).at("escalations") ==
+        Json::array({{{"service", "chat"}, {"class", "bulk"}}}));
   const auto again = agent::parse_observation(line);
   REQUIRE(again);
   CHECK(agent::observation_line(*again) == line);

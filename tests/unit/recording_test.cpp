@@ -14,6 +14,7 @@
 #include "agent/recording.hpp"
 #include "agent/replay.hpp"
 #include "agent/wire.hpp"
+#include "base/json.hpp"
 
 using namespace agentnic;
 
@@ -227,6 +228,20 @@ TEST_CASE("recording: without its last decisions the last answer is compared all
   REQUIRE(step);
   CHECK(step->proposals.size() == 1);
   CHECK(step->decisions.empty());
+}
+
+TEST_CASE("recording: one of before there were some keys is read, and what they say is not known") {
+  Json json = Json::parse(agent::observation_line(observation(4)));
+  for (const char* key : {"bulk_low_bps", "bulk_high_bps", "escalations", "duration_high_ns"})
+    REQUIRE(json.at("tenants").at(0).erase(key) == 1);
+  for (const char* key : {"age_ns", "over_slo_percent"}) REQUIRE(json.at("lanes").at(0).erase(key) == 1);
+  const auto read = agent::parse_observation(json.dump());
+  REQUIRE(read);
+  CHECK_FALSE(read->tenants[0].bulk_low_bps);
+  CHECK_FALSE(read->tenants[0].duration_high_ns);
+  CHECK(read->tenants[0].escalations.empty());
+  CHECK_FALSE(read->lanes[0].age_ns);
+  CHECK_FALSE(read->lanes[0].over_slo_percent);
 }
 
 TEST_CASE("recording: a fault is named with its line") {

@@ -4,6 +4,7 @@
 /// What an agent sees, in words and units of its own: names instead of ids, rates instead of counts, and what
 /// the envelope leaves room for. Pure.
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -20,7 +21,8 @@ struct Names {
   std::map<std::uint32_t, std::string> services;
 };
 
-/// One direction of a lane. Counts are of the time since the last observation.
+/// One direction of a lane. Counts are of the time since the last observation; of a lane that was not looked
+/// at they are 0, and the rate is that of the last time.
 struct Way {
   std::uint64_t rate_bps = 0;  ///< of frames as the hook sees them
   std::uint64_t packets = 0;
@@ -41,15 +43,23 @@ struct Lane {
   std::uint64_t guaranteed_bps = 0;
   std::optional<std::uint64_t> ceiling_bps;
   std::uint64_t floor_percent = 0;
+  std::optional<std::uint64_t> age_ns;  ///< since it was looked at; nothing: nobody wrote it down
   Way in;
   Way out;
   std::optional<std::uint64_t> slo_ns;
   std::uint64_t samples = 0;
   std::uint64_t over_slo = 0;
+  std::optional<double> over_slo_percent;  ///< of samples, if there were any
   std::uint64_t missed = 0;
   std::optional<std::uint64_t> p50_ns;  ///< of the last window of answers
   std::optional<std::uint64_t> p99_ns;  ///< ... if there were a hundred
   std::uint64_t window = 0;             ///< answers in it
+};
+
+/// A service that is treated as another class than the policy says.
+struct Escalation {
+  std::string service;
+  std::string cls;
 };
 
 struct Tenant {
@@ -60,9 +70,13 @@ struct Tenant {
   std::uint64_t borrowed_bps = 0;
   std::uint64_t borrow_high_bps = 0;            ///< what one change can make of that: R1, R2
   std::optional<std::uint64_t> bulk_limit_bps;  ///< the guardian's own, for an SLO
-  std::uint64_t changes = 0;                    ///< in force
-  std::uint64_t changes_high = 0;               ///< R4
-  std::uint64_t wait_ns = 0;                    ///< R3: before the next change is let through
+  std::optional<std::uint64_t> bulk_low_bps;   ///< what one change can make of its bulk's ceiling: R1, R2, I2
+  std::optional<std::uint64_t> bulk_high_bps;  ///< ... nothing: bulk is not granted, or no rate is stated
+  std::vector<Escalation> escalations;         ///< in force
+  std::optional<std::uint64_t> duration_high_ns;  ///< R6: for so long borrowing and escalation can be asked
+  std::uint64_t changes = 0;                      ///< in force
+  std::uint64_t changes_high = 0;                 ///< R4
+  std::uint64_t wait_ns = 0;                      ///< R3: before the next change is let through
 };
 
 struct Observation {
@@ -84,9 +98,17 @@ class Observer final {
   const Observation& observe(const anic_observation& seen);
 
  private:
+  /// A lane as it was, and the rates that were made of it.
+  struct Before {
+    anic_observed_lane row{};
+    std::array<std::uint64_t, ANIC_DIRECTION__MAX> rates_bps{};
+  };
+  void make_tenant(Tenant& tenant, const std::string& name, const anic_observed_tenant& row,
+                   const anic_observation& seen) const;
+
   Names names_;
   Observation observation_;
-  std::vector<anic_observed_lane> before_ = std::vector<anic_observed_lane>(ANIC_OBSERVED_LANES);
+  std::vector<Before> before_ = std::vector<Before>(ANIC_OBSERVED_LANES);
 };
 
 }  // namespace agentnic::agent

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <concepts>
 #include <cstring>
 #include <iterator>
@@ -30,7 +31,8 @@ constexpr std::string_view kAnswer = "answer";
 constexpr std::string_view kDecision = "decision";
 constexpr std::uint64_t kMaxInteger = std::numeric_limits<std::int64_t>::max();
 
-// --- the fields of an observation, for who writes them and who reads them ---
+// --- the fields of an observation, for who writes them and who reads them; those that were added later may
+// be missing where they are read ---
 
 template <typename Row, typename Field>
 void way_fields(Row& way, Field&& field) {
@@ -53,15 +55,23 @@ void lane_fields(Row& lane, Field&& field) {
   field("guaranteed_bps", lane.guaranteed_bps);
   field("ceiling_bps", lane.ceiling_bps);
   field("floor_percent", lane.floor_percent);
+  field.later("age_ns", lane.age_ns);
   field("in", lane.in);
   field("out", lane.out);
   field("slo_ns", lane.slo_ns);
   field("samples", lane.samples);
   field("over_slo", lane.over_slo);
+  field.later("over_slo_percent", lane.over_slo_percent);
   field("missed", lane.missed);
   field("p50_ns", lane.p50_ns);
   field("p99_ns", lane.p99_ns);
   field("window", lane.window);
+}
+
+template <typename Row, typename Field>
+void escalation_fields(Row& escalation, Field&& field) {
+  field("service", escalation.service);
+  field("class", escalation.cls);
 }
 
 template <typename Row, typename Field>
@@ -73,6 +83,10 @@ void tenant_fields(Row& tenant, Field&& field) {
   field("borrowed_bps", tenant.borrowed_bps);
   field("borrow_high_bps", tenant.borrow_high_bps);
   field("bulk_limit_bps", tenant.bulk_limit_bps);
+  field.later("bulk_low_bps", tenant.bulk_low_bps);
+  field.later("bulk_high_bps", tenant.bulk_high_bps);
+  field.later("escalations", tenant.escalations);
+  field.later("duration_high_ns", tenant.duration_high_ns);
   field("changes", tenant.changes);
   field("changes_high", tenant.changes_high);
   field("wait_ns", tenant.wait_ns);
@@ -104,10 +118,15 @@ class Writer {
     out_.push_back(':');
     write(value);
   }
+  template <typename Value>
+  void later(const char* key, const Value& value) {
+    (*this)(key, value);
+  }
 
  private:
   void append(std::string_view text) { out_.append(text.data(), text.data() + text.size()); }
   void write(std::uint64_t value) { append(fmt::format_int(value).c_str()); }
+  void write(double value) { fmt::format_to(std::back_inserter(out_), "{}", value); }
   void write(const std::string& value) {
     out_.push_back('"');
     append(value);
@@ -126,6 +145,9 @@ class Writer {
   }
   void write(const std::vector<Lane>& lanes) {
     array(lanes, [](const Lane& lane, Writer& fields) { lane_fields(lane, fields); });
+  }
+  void write(const std::vector<Escalation>& escalations) {
+    array(escalations, [](const Escalation& row, Writer& fields) { escalation_fields(row, fields); });
   }
   void write(const std::vector<Tenant>& tenants) {
     array(tenants, [](const Tenant& tenant, Writer& fields) { tenant_fields(tenant, fields); });
@@ -186,10 +208,19 @@ class Reader {
   void operator()(const char* key, Value& value) {
     read(key, value);
   }
+  template <typename Value>
+  void later(const char* key, Value& value) {
+    if (json_.contains(key)) read(key, value);
+  }
 
  private:
   static void value(const nlohmann::json& json, const Pointer& at, std::uint64_t& value) {
     value = number_at(json, at);
+  }
+  static void value(const nlohmann::json& json, const Pointer& at, double& value) {
+    if (!json.is_number() || std::signbit(json.get<double>()))
+      throw Fault{at.to_string(), "not a number of 0 or more", ""};
+    value = json.get<double>();
   }
   static void value(const nlohmann::json& json, const Pointer& at, std::string& value) {
     value = policy::name_at(json, at);
@@ -208,6 +239,11 @@ class Reader {
   void read(const char* key, std::vector<Lane>& lanes) {
     each_of(json_, at_, key, [&](const nlohmann::json& row, const Pointer& at) {
       lane_fields(lanes.emplace_back(), Reader(row, at));
+    });
+  }
+  void read(const char* key, std::vector<Escalation>& escalations) {
+    each_of(json_, at_, key, [&](const nlohmann::json& row, const Pointer& at) {
+      escalation_fields(escalations.emplace_back(), Reader(row, at));
     });
   }
   void read(const char* key, std::vector<Tenant>& tenants) {
