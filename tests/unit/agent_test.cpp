@@ -337,6 +337,9 @@ TEST_CASE("agent: lines come whole, however their bytes come, and none is too lo
   CHECK_FALSE(lines.too_long());
   lines.add("x");
   CHECK(lines.too_long());
+  lines.add("\nnext\n");
+  CHECK(lines.too_long());
+  CHECK_FALSE(lines.take());  // with its end it is no shorter
 }
 
 TEST_CASE(

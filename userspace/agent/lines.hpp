@@ -16,10 +16,10 @@ class LineBuffer final {
 
   void add(std::string_view bytes) { bytes_.append(bytes); }
 
-  /// The next whole line, without its end.
+  /// The next whole line, without its end; not one that is too long.
   std::optional<std::string> take() {
     const auto end = bytes_.find('\n');
-    if (end == std::string::npos) return std::nullopt;
+    if (end == std::string::npos || end > most_) return std::nullopt;
     std::string line = bytes_.substr(0, end);
     bytes_.erase(0, end + 1);
     return line;
