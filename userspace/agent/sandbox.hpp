@@ -37,7 +37,7 @@ Result<pid_t> start_unconfined(const std::function<int()>& run);
 Status give_up_chances();
 
 /// Of the process that start_confined() made, before anything else: read-only files, no privileges, no way to
-/// get some.
+/// get some. It does not come back from this when its supervisor has ended.
 Status give_up_privileges(const Cgroup& cgroup, const Confinement& confinement);
 
 /// Of a process that has what it needs: it may compute, wait, read, write, and run BPF programs that it
