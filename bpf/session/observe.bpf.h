@@ -376,7 +376,7 @@ __weak __noinline int anic_observe_bulk(__u32 tenant)
 	most = anic_stated_ceiling(o->generation, tenant);
 	seen->bulk_now_bps = tuned->ceiling_bps ? tuned->ceiling_bps : most;
 	seen->bulk_stated_bps = stated->ceiling_bps ? stated->ceiling_bps : most;
-	seen->bulk_least_bps = anic_max(stated->rate_bps, ANIC_RATE_MIN_BPS);
+	seen->bulk_least_bps = anic_least_bulk(o->generation, tenant, stated);
 	return 0;
 }
 

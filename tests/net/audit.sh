@@ -140,7 +140,7 @@ full_disk() {
     stop_recording
     valid --chain-key "$WORK/auditor.key"
     equal "$(jq '.records == .sealed_records' <<<"$found")" true "sealed"
-    [ "$(logged 'select(.invariant == "A1") | .count' | jq add)" -gt 0 ] || fail "nothing was refused for want of room"
+    [ "$(logged 'select(.kind == "lost") | .lost_records.decision' | jq 'add // 0')" -gt 0 ] || fail "nothing was refused for want of room"
     umount "$WORK/small"
 }
 
@@ -184,7 +184,6 @@ EOF
     equal "$(tail -n 5 "$WORK/seen/notes")" "$(tail -n 5 "$LOG/checkpoints")" "the last checkpoint of the witness"
     # A log that somebody wrote anew from the same records does not agree with what the witness has seen.
     sed -i '2s/.*/3/' "$WORK/seen/newest"
-    expect_error 1 "" false || true
     verify --against "$WORK/seen/newest" >"$WORK/verdict" && fail "a checkpoint that was changed was taken"
     equal "$(jq -r .fault.attack "$WORK/verdict")" changed "what it looks like"
 }
@@ -200,7 +199,6 @@ who_reads() {
     local operator=(as $STRANGER $OPERATORS) tenant=(as $STRANGER $TENANT) stranger=(as $STRANGER $STRANGER)
     "${operator[@]}" "$AUDIT" tail --log "$LOG" >"$WORK/out"
     grep -q 'tenant globex: session 2 asked' "$WORK/out" || fail "an operator does not see the records: $(<"$WORK/out")"
-    "${operator[@]}" "$AUDIT" verify "$LOG" --public-key "$KEYS/log.pub" >/dev/null || [ -r "$KEYS" ] || true
     cp "$KEYS/log.pub" "$WORK/log.pub"
     "${operator[@]}" "$AUDIT" verify "$LOG" --public-key "$WORK/log.pub" >/dev/null || fail "an operator cannot verify"
     local file
@@ -271,11 +269,11 @@ again() {
     equal "$(jq -c '[.chains, .chains_without_end, .keyed_records == .records]' <<<"$found")" '[2,1,true]' "the log"
     equal "$(sed -n 2p "$KEYS/chain.key")" 3 "number of the next key"
     # The key that is on the host now is of neither.
-    equal "$(verify --chain-key "$KEYS/chain.key" | jq -r .fault.attack)" "unknown key" "the host's own key"
+    equal "$({ verify --chain-key "$KEYS/chain.key" || true; } | jq -r .fault.attack)" "unknown key" "the host's own key"
     equal "$(logged 'select(.kind == "attach") | .chain_key')" '[1,2]' "numbers of the keys"
     record
     stop_recording
-    expect_error 2 "File exists" "$AUDIT" keygen "$KEYS" --origin x || true
+    expect_error 1 "File exists" "$AUDIT" keygen "$KEYS" --origin x
 }
 
 test_case "audit: a log is verified while it grows" live
@@ -287,7 +285,6 @@ live() {
     while kill -0 $agent 2>/dev/null; do
         valid
         equal "$(jq .live <<<"$found")" true "that it is live"
-        python_verify log "$LOG" "$KEYS/log.pub" >/dev/null 2>&1 || [ $? != 1 ] || true
         times=$((times + 1))
     done
     wait $agent
@@ -335,7 +332,7 @@ unit() {
     valid --chain-key "$WORK/auditor.key"
     kill -KILL $!
 }
-ended() { [ "$(verify 2>/dev/null | jq '.chains == 1 and .chains_without_end == 0 and .records == .sealed_records')" = true ]; }
-chains() { [ "$(verify 2>/dev/null | jq .chains)" = "$1" ]; }
+ended() { [ "$({ verify 2>/dev/null || true; } | jq '.chains == 1 and .chains_without_end == 0 and .records == .sealed_records')" = true ]; }
+chains() { [ "$({ verify 2>/dev/null || true; } | jq .chains)" = "$1" ]; }
 
 main "$@"
