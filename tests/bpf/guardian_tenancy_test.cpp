@@ -19,7 +19,7 @@ using namespace agentnic;
 
 namespace {
 
-constexpr std::uint64_t kRecords = ANIC_AUDIT_BYTES / ANIC_AUDIT_TAKES;
+constexpr std::uint64_t kRecords = (ANIC_AUDIT_BYTES - ANIC_AUDIT_LAST) / ANIC_AUDIT_TAKES;
 
 /// The policy of the tests, in which somebody else has acme's id; with "", nobody.
 void install_instead_of_acme(Guarded& guarded, std::string_view name, std::uint64_t now_ns = kStart) {

@@ -196,7 +196,7 @@ TEST_CASE("guardian: L3: who is limited for another tenant's SLO is not told who
   Watched watched;
   Guarded& guarded = watched.guarded;
   CHECK(watched.good().empty());
-  guarded.count_turns(ANIC_LANE(kGlobex, ANIC_CLASS_BULK), 0, 0, 900 * kMbit);
+  guarded.count_turns(ANIC_LANE(kGlobex, ANIC_CLASS_BULK), 0, 0, 4'000 * kMbit);
   const auto records = watched.bad(800 * kMbit);
   REQUIRE(records.size() == 3);
   check_missed(records[0], 100, 6);  // once, whoever is limited

@@ -416,7 +416,7 @@ TEST_CASE("sandbox: a cgroup takes what is in it along, and leaves nothing") {
   CHECK(cgroups().empty());
 }
 
-TEST_CASE("sandbox: who outlives its supervisor ends when the next agent starts") {
+TEST_CASE("sandbox: who outlives its supervisor ends when the next agent starts", "[alone]") {
   REQUIRE(cgroups().empty());
   Pipe alive;
   Pipe ready;
