@@ -297,7 +297,7 @@ TEST_CASE("guardian: orders are of the time at which they are obeyed, whatever t
     if (name != std::string_view("failsafe")) continue;
     anic_order order = failsafe_order(ANIC_ORDER_ENTER, 0);
     order.now_ns = 4711;
-    REQUIRE(kern::run_order(fd, order, "order fail-safe") == 0);
+    REQUIRE(kern::run_order(fd, order, "order fail-safe").value_or(-1) == 0);
   }
   const auto records = guarded.take();
   REQUIRE(records.size() == 1);

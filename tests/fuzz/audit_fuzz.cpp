@@ -21,11 +21,11 @@ namespace {
 
 /// That of the checkpoints in the corpus.
 const audit::SigningKey& corpus_key() {
-  static const audit::SigningKey kKey =
+  static const audit::SigningKey key =
       audit::SigningKey::parse(
           "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz")
           .value();
-  return kKey;
+  return key;
 }
 
 void hold_error(const Error& error) {

@@ -48,7 +48,7 @@ start() {
 heard() { [ "$(guardian 'sessions[0].heard_unix_ns // 0')" != 0 ]; }
 
 # part head|tail: the process of the program, which was started first, or of the agent.
-part() { pgrep -P $agent_pid | "$1" -n 1; }
+part() { pgrep -P "$agent_pid" | "$1" -n 1; }
 
 # ended STATUS: the one beside the test.
 ended() {

@@ -196,7 +196,7 @@ who_reads() {
     propose acme
     propose globex
     "$AUDIT" export --log "$LOG" --tenant acme --to "$WORK/acme" >/dev/null
-    local operator=(as $STRANGER $OPERATORS) tenant=(as $STRANGER $TENANT) stranger=(as $STRANGER $STRANGER)
+    local operator=(as "$STRANGER" "$OPERATORS") tenant=(as "$STRANGER" "$TENANT") stranger=(as "$STRANGER" "$STRANGER")
     "${operator[@]}" "$AUDIT" tail --log "$LOG" >"$WORK/out"
     grep -q 'tenant globex: session 2 asked' "$WORK/out" || fail "an operator does not see the records: $(<"$WORK/out")"
     cp "$KEYS/log.pub" "$WORK/log.pub"

@@ -249,7 +249,7 @@ Result<std::optional<std::string>> LogWriter::seal() {
   ANIC_TRY(sync(records_));
   ANIC_TRY(sync(hashes_));
   const Checkpoint checkpoint{.size = size(), .root = tree_.root(), .previous = last_note_};
-  const std::string note = sign_checkpoint(checkpoint, key_);
+  std::string note = sign_checkpoint(checkpoint, key_);
   ANIC_TRY(put(checkpoints_, std::as_bytes(std::span(note))));
   if (Status done = sync(checkpoints_); !done) {
     ANIC_TRY(cut(checkpoints_, checkpoints_.bytes - note.size()));

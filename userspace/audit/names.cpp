@@ -63,10 +63,10 @@ Result<std::vector<NameBook>> parse_name_books(std::string_view text) {
 }
 
 const NameBook& book_of(const std::vector<NameBook>& books, std::uint64_t index) {
-  static const NameBook kEmpty;
+  static const NameBook empty;
   const auto after =
       std::ranges::find_if(books, [index](const NameBook& book) { return book.first > index; });
-  return after == books.begin() ? kEmpty : *(after - 1);
+  return after == books.begin() ? empty : *(after - 1);
 }
 
 Names names_of(const NameBook& book, std::int64_t wall_ahead_ns) {
