@@ -202,7 +202,7 @@ $(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,agent audit recordin
 
 .PHONY: test test-unit
 test: all $(test_bins) $(replays) ## run the tests; T='glob' by name, SH=1 for a shell inside a net test
-	@AGENTNIC_STRIDE=$${AGENTNIC_STRIDE:-15} $(PYTHON) tests/run --jobs 3 $(if $(SH),--shell) $(if $(T),--only '$(T)')
+	@AGENTNIC_STRIDE=$${AGENTNIC_STRIDE:-25} $(PYTHON) tests/run --jobs 3 $(if $(SH),--shell) $(if $(T),--only '$(T)')
 
 test-unit: all $(test_bins) $(replays) ## run the suites that need no privileges
 	@$(PYTHON) tests/run --suite unit --suite check $(if $(T),--only '$(T)')

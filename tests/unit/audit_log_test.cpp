@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+
 #include <catch2/catch_test_macros.hpp>
 
 #include <cstdlib>
@@ -9,6 +11,7 @@
 #include "audit/log.hpp"
 #include "audit/sequence.hpp"
 #include "audit/verify.hpp"
+#include "base/unique_fd.hpp"
 #include "log_maker.hpp"
 
 using namespace agentnic;
@@ -76,10 +79,14 @@ struct SmallLog : Log {
   }
 };
 
+/// In its place: many bits are.
 void flip(const std::string& path, std::size_t bit) {
-  std::string text = content(path);
-  text[bit / 8] = static_cast<char>(text[bit / 8] ^ (1 << (bit % 8)));
-  overwrite(path, text);
+  std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  std::byte byte{};
+  REQUIRE(read_at(fd.get(), std::span(&byte, 1), bit / 8) == 1U);
+  byte ^= std::byte{1} << (bit % 8);
+  REQUIRE(write_at(fd.get(), std::span(&byte, 1), bit / 8) == 0);
 }
 
 /// Does something to the records, as a text.
