@@ -192,6 +192,9 @@ nothing_left() {
     equal "$(xdp_id)" 0 "XDP program on lab0"
 }
 
+# in_namespace_of PID COMMAND...: among the processes of the child of an unshare --fork, as systemd wants those who talk to it.
+in_namespace_of() { nsenter --target "$(pgrep -P "$1")" --pid --mount "${@:2}"; }
+
 # With AGENTNIC_KEEP, records what passes the client's end of the lab while the test runs.
 capture() {
     [ -n "${AGENTNIC_KEEP:-}" ] || return 0

@@ -497,17 +497,18 @@ unit() {
     printf '%s\n' '[Unit]' DefaultDependencies=no '[Service]' ExecStart= "ExecStart=$AGENT %i \$OPTIONS" >$units/$name.d/test.conf
     echo "OPTIONS=--netns $SERVER --agent tuner --processes 20 --exec python3 $ROOT/tests/harness/agent.py propose" >/etc/agentnic/agent-lab0
     container='test' unshare --pid --fork --kill-child --mount-proc /lib/systemd/systemd --system --unit=$name --log-target=console >"$WORK/systemd" 2>&1 &
+    local systemd=$!
     until_true 30 has_change
     local inside
     inside=$(find /sys/fs/cgroup -path "*/$name/agentnic-agents/session-*" -name pids.max)
     equal "$(cat "$inside")" 20 "processes that it may have, in '$inside' ($(<"$WORK/systemd"))"
     equal "$(cat "${inside%pids.max}memory.max")" $((512 << 20)) "memory that it may have"
     equal "$(wc -l <"${inside%pids.max}cgroup.procs")" 2 "processes in its cgroup"
-    systemctl stop $name
-    equal "$(systemctl show --property=Result --value $name)" success "how the unit ended ($(<"$WORK/systemd"))"
+    in_namespace_of $systemd systemctl stop $name || fail "the unit does not stop: $(<"$WORK/systemd")"
+    equal "$(in_namespace_of $systemd systemctl show --property=Result --value $name)" success "how the unit ended ($(<"$WORK/systemd"))"
     equal "$(failsafes)" "" "fail-safes"
     no_session || fail "a session is left: $(guardian sessions)"
-    kill -KILL $!
+    kill -KILL $systemd
 }
 has_change() { [ "$(guardian 'changes | length')" = 1 ]; }
 

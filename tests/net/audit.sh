@@ -319,6 +319,7 @@ unit() {
     cp "$ROOT/userspace/units/agentnic-audit@.service" $units/
     printf '%s\n' '[Unit]' DefaultDependencies=no '[Service]' ExecStart= "ExecStart=$AUDIT record %i --log /var/lib/agentnic-audit/%i --key /etc/agentnic/%i/log.key --user $WRITER --group $OPERATORS --wait --netns $SERVER" >$units/$name.d/test.conf
     container='test' unshare --pid --fork --kill-child --mount-proc /lib/systemd/systemd --system --unit=$name --log-target=console >"$WORK/systemd" 2>&1 &
+    local systemd=$!
     LOG=/var/lib/agentnic-audit/lab0
     until_true 30 test -S $LOG/socket
     propose acme
@@ -326,11 +327,11 @@ unit() {
     until_true 30 ended
     attach --chain-key "$KEYS/chain.key" >/dev/null
     until_true 30 chains 2
-    systemctl stop $name
-    equal "$(systemctl show --property=Result --value $name)" success "how the unit ended ($(<"$WORK/systemd"))"
+    in_namespace_of $systemd systemctl stop $name || fail "the unit does not stop: $(<"$WORK/systemd")"
+    equal "$(in_namespace_of $systemd systemctl show --property=Result --value $name)" success "how the unit ended ($(<"$WORK/systemd"))"
     : >"$WORK/recorder.err"
     valid --chain-key "$WORK/auditor.key"
-    kill -KILL $!
+    kill -KILL $systemd
 }
 ended() { [ "$({ verify 2>/dev/null || true; } | jq '.chains == 1 and .chains_without_end == 0 and .records == .sealed_records')" = true ]; }
 chains() { [ "$({ verify 2>/dev/null || true; } | jq .chains)" = "$1" ]; }
