@@ -43,7 +43,6 @@ class Macs {
     if (begins_chain(record)) {
       const auto key = record.observed == 0 ? std::nullopt : key_->of(record.observed);
       chain_ = key ? std::optional(Chain{.key = key->first(), .seq = 0, .mac = {}}) : std::nullopt;
-      first_ = chain_;
     }
     if (!chain_) return Outcome::NoKey;
     const Words mac = mac_of(*chain_, record);
@@ -68,7 +67,6 @@ class Macs {
  private:
   const std::optional<ChainKey>& key_;
   std::optional<Chain> chain_;
-  std::optional<Chain> first_;
 };
 
 /// Goes through a log once, from its first record on, up to the first fault.
