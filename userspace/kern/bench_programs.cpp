@@ -39,6 +39,7 @@ Status BenchPrograms::set(const anic_bench& setup) const {
 
 int BenchPrograms::flows_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_flows); }
 int BenchPrograms::noop_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_noop); }
+int BenchPrograms::nothing_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_nothing); }
 int BenchPrograms::chain_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_chain); }
 int BenchPrograms::fill_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_fill); }
 int BenchPrograms::tick_fd() const noexcept { return bpf_program__fd(skeleton_->progs.bench_tick); }

@@ -20,11 +20,12 @@ class BenchPrograms final {
   static Result<BenchPrograms> load(const Maps& maps);
 
   [[nodiscard]] Status set(const anic_bench& setup) const;
-  [[nodiscard]] int flows_fd() const noexcept;  ///< the packet path on the next flow
-  [[nodiscard]] int noop_fd() const noexcept;   ///< choosing the next flow alone
-  [[nodiscard]] int chain_fd() const noexcept;  ///< records of the audit, as many as an order's `what`
-  [[nodiscard]] int fill_fd() const noexcept;   ///< all that a tick can find to do, at an order's time
-  [[nodiscard]] int tick_fd() const noexcept;   ///< one tick at an order's time; answers with ns, as chain
+  [[nodiscard]] int flows_fd() const noexcept;    ///< the packet path on the next flow
+  [[nodiscard]] int noop_fd() const noexcept;     ///< choosing the next flow alone
+  [[nodiscard]] int nothing_fd() const noexcept;  ///< takes an order, and does nothing
+  [[nodiscard]] int chain_fd() const noexcept;    ///< records of the audit, as many as an order's `what`
+  [[nodiscard]] int fill_fd() const noexcept;     ///< all that a tick can find to do, at an order's time
+  [[nodiscard]] int tick_fd() const noexcept;     ///< one tick at an order's time; answers with ns, as chain
 
  private:
   struct Destroy {
