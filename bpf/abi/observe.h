@@ -61,15 +61,20 @@ struct anic_observed_tenant {
 	__u64 bulk_bps;	   /* the guardian's own limit of its class bulk, for an SLO; 0: none */
 	__u64 free_ns;	   /* R3: CLOCK_MONOTONIC from when the next change is let through; 0: now */
 	/* Ceiling of its class bulk; all 0: that is not granted, or no rate is stated. */
-	__u64 bulk_now_bps;		   /* as tuned */
-	__u64 bulk_stated_bps;		   /* R2: no change makes more of it */
-	__u64 bulk_least_bps;		   /* I2: nor less */
-	__u32 escalated[ANIC_ACTIONS_MAX]; /* services and classes, ANIC_ESCALATED, between zeros */
+	__u64 bulk_now_bps;		    /* as tuned */
+	__u64 bulk_stated_bps;		    /* R2: no change makes more of it */
+	__u64 bulk_least_bps;		    /* I2: nor less */
+	__u32 escalated[ANIC_ACTIONS_MAX];  /* services and classes, ANIC_ESCALATED, between zeros */
+	__u32 rebalanced[ANIC_ACTIONS_MAX]; /* classes, buckets and CPUs, ANIC_REBALANCED, between zeros */
 };
-ANIC_ASSERT(sizeof(struct anic_observed_tenant) == 72 + 4 * ANIC_ACTIONS_MAX);
+ANIC_ASSERT(sizeof(struct anic_observed_tenant) == 72 + 2 * 4 * ANIC_ACTIONS_MAX);
 #define ANIC_ESCALATED(service, cls) ((__u32)(service) << 8 | (cls))
 #define ANIC_ESCALATED_SERVICE(word) ((word) >> 8)
 #define ANIC_ESCALATED_CLASS(word) ((word) & 0xff)
+#define ANIC_REBALANCED(cls, bucket, cpu) ((__u32)(cpu) << 16 | (bucket) << 8 | (cls))
+#define ANIC_REBALANCED_CLASS(word) ((word) & 0xff)
+#define ANIC_REBALANCED_BUCKET(word) ((word) >> 8 & 0xff)
+#define ANIC_REBALANCED_CPU(word) ((word) >> 16)
 
 struct anic_observation {
 	__u64 sequence; /* odd: it is being written */

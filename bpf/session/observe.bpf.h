@@ -380,24 +380,31 @@ __weak __noinline int anic_observe_bulk(__u32 tenant)
 	return 0;
 }
 
-/* Its escalations. */
+/* Its escalations, and the buckets that go to another CPU, of the classes that are granted. */
 __weak __noinline int anic_observe_actions(__u32 tenant)
 {
 	struct anic_observed_tenant *seen = anic_observed_whole(tenant - 1);
+	const struct anic_observing *o = anic_observing_of();
 	const struct anic_ward *ward = anic_ward_of(tenant);
 	const struct anic_action *action;
-	__u32 target, i;
+	__u32 target, cls, i;
 
-	if (!seen || !ward)
+	if (!seen || !ward || !o)
 		return 0;
 	for (i = 0; i < ANIC_ACTIONS_MAX; i++) {
 		seen->escalated[i] = 0;
+		seen->rebalanced[i] = 0;
 		action = ward->in_force ? anic_action_at(tenant * ANIC_ACTIONS_MAX + i) : NULL;
 		if (!action || !action->in_force)
 			continue;
 		target = ANIC_READ_ONCE(action->target);
 		if (ANIC_TARGET_KIND(target) == ANIC_CHANGE_FLOW_CLASS_ESCALATE)
 			seen->escalated[i] = ANIC_ESCALATED(ANIC_TARGET_PART(target), action->value & 0xff);
+		cls = ANIC_TARGET_CLASS(target);
+		if (ANIC_TARGET_KIND(target) == ANIC_CHANGE_QUEUE_REBALANCE &&
+		    o->grants.classes >> (cls & 31) & 1)
+			seen->rebalanced[i] =
+				ANIC_REBALANCED(cls, ANIC_TARGET_PART(target) & 0xff, action->value);
 	}
 	return 0;
 }

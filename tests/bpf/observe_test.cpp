@@ -160,6 +160,22 @@ TEST_CASE("observe: an escalation shows while it is in force") {
   CHECK(seen.tenants[0].escalations.empty());
 }
 
+TEST_CASE("observe: a bucket that goes to another CPU shows while it does, to who was granted its class") {
+  Guarded guarded;
+  const TestSession session(guarded.instance(), everything(), kStart);
+  agent::Observer observer({.tenants = {{kAcme, "acme"}, {kGlobex, "globex"}}, .services = {}});
+  guarded.approves(session, rebalance(kAcme, ANIC_CLASS_RETRIEVAL, 127, 0), kStart);  // from CPU 1
+  const agent::Observation& seen = observer.observe(session.observe(kStart));
+  REQUIRE(seen.tenants.at(0).rebalances.size() == 1);
+  CHECK(seen.tenants[0].rebalances[0].cls == "retrieval");
+  CHECK(seen.tenants[0].rebalances[0].bucket == 127);
+  CHECK(seen.tenants[0].rebalances[0].cpu == 0);
+  CHECK(seen.tenants[1].rebalances.empty());
+  guarded.approves(session, rebalance(kAcme, ANIC_CLASS_RETRIEVAL, 127, 1), kStart + 100 * kSecond);
+  observer.observe(session.observe(kStart + 100 * kSecond));
+  CHECK(seen.tenants[0].rebalances.empty());
+}
+
 TEST_CASE("observe: after too many changes it is said from when on the next is let through") {
   Guarded guarded(guarded_policy(R"("changes": {"tenant": 2, "total": 1000})"));
   const TestSession session(guarded.instance(), everything(), kStart);

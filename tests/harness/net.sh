@@ -15,7 +15,8 @@
 # ends, the kernel removes all of it.
 set -euo pipefail
 
-ROOT=$(dirname "$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")")
+ROOT=$(readlink -f "${BASH_SOURCE[0]}")
+ROOT=${ROOT%/tests/harness/net.sh}
 LOAD=$ROOT/.build/bin/agentnic-load
 BENCH=$ROOT/.build/bin/agentnic-bench
 POLICY=$ROOT/policies/first-light.json
@@ -24,7 +25,7 @@ SERVER=agentnic-server
 CLIENT=agentnic-client
 SERVER_IP=198.18.0.2
 SERVER_IP6=2001:db8::2
-PATH=$PATH:/usr/sbin:/sbin
+PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH # Debian's own programs, whatever else there is of their names
 export ROOT LOAD BENCH POLICY FOREIGN SERVER CLIENT SERVER_IP SERVER_IP6 PATH
 
 declare -A CASES=() TAGS=()
@@ -73,7 +74,7 @@ until_true() {
     shift
     until "$@"; do
         [ $SECONDS -lt $end ] || fail "never came true: $*"
-        sleep 0.05
+        sleep 0.15 # most of what is asked costs as much as that
     done
 }
 

@@ -539,10 +539,14 @@ not_there() {
 
 test_case "agent: a dry run prints what an agent would be told, and opens nothing" dry
 dry() {
-    begin
+    policy '"acme"'
+    jq '.classes.rpc.cpus = [1, 0]' "$POLICY" >"$WORK/spread.json"
+    POLICY=$WORK/spread.json
+    attach >/dev/null
     try agent --dry-run
     equal "$status" 0 "exit status ($err)"
     equal "$(jq -c '[.type, .agent, .tenants, .kinds, .classes]' <<<"$out")" '["hello","tuner",["acme"],["queue_weight_adjust"],["rpc"]]' "hello"
+    equal "$(jq -c .spreads <<<"$out")" '[{"tenant":"acme","class":"rpc","cpus":[1,0]}]' "CPUs of its class"
     equal "$(tail_of 'select(.kind == "open") | .kind')" "" "sessions that were opened"
 }
 

@@ -146,6 +146,20 @@ TEST_CASE("agent: escalations in force and how long one may last are told") {
   CHECK(acme.duration_high_ns == 60'000 * kMs);
 }
 
+TEST_CASE("agent: buckets that were moved are told, and CPU 0 is one") {
+  const auto seen = make_seen();
+  seen->tenants[0].rebalanced[2] = ANIC_REBALANCED(ANIC_CLASS_RPC, 127, 0);
+  seen->tenants[0].rebalanced[9] = ANIC_REBALANCED(ANIC_CLASS_BULK, 0, ANIC_CPUS_MAX - 1);
+  const agent::Tenant acme = agent::Observer(names()).observe(*seen).tenants[0];
+  REQUIRE(acme.rebalances.size() == 2);
+  CHECK(acme.rebalances[0].cls == "rpc");
+  CHECK(acme.rebalances[0].bucket == 127);
+  CHECK(acme.rebalances[0].cpu == 0);
+  CHECK(acme.rebalances[1].cls == "bulk");
+  CHECK(acme.rebalances[1].bucket == 0);
+  CHECK(acme.rebalances[1].cpu == ANIC_CPUS_MAX - 1);
+}
+
 TEST_CASE("agent: a lane that was not looked at keeps its rate, and says how old it is") {
   const auto seen = make_seen();
   agent::Observer observer(names());
@@ -220,6 +234,7 @@ TEST_CASE("agent: an observation is one line of JSON, from which it is read back
   const auto seen = make_seen();
   rpc_of(*seen, 2).at_ns = kStart;
   seen->tenants[0].escalated[0] = ANIC_ESCALATED(3, ANIC_CLASS_BULK);
+  seen->tenants[0].rebalanced[0] = ANIC_REBALANCED(ANIC_CLASS_RPC, 5, 1);
   agent::Observer observer(names());
   observer.observe(*seen);
   rpc_of(*seen, 1).samples += 3;
@@ -239,6 +254,8 @@ TEST_CASE("agent: an observation is one line of JSON, from which it is read back
   CHECK(json.at("tenants").at(0).at("bulk_low_bps").is_null());
   CHECK(json.at("tenants").at(0).at("escalations") ==
         Json::array({{{"service", "chat"}, {"class", "bulk"}}}));
+  CHECK(json.at("tenants").at(0).at("rebalances") ==
+        Json::array({{{"class", "rpc"}, {"bucket", 5}, {"cpu", 1}}}));
   const auto again = agent::parse_observation(line);
   REQUIRE(again);
   CHECK(agent::observation_line(*again) == line);

@@ -29,6 +29,7 @@ agent::Hello hello() {
   told.grants.kinds = 1U << ANIC_CHANGE_PATH_SWITCH | 1U << ANIC_CHANGE_QUOTA_BORROW;
   told.grants.classes = 1U << ANIC_CLASS_RPC;
   told.grants.paths = 1U << ANIC_PATH_KERNEL;
+  told.spreads.push_back({.tenant = "acme", .cls = "rpc", .cpus = {2, 0}});
   return told;
 }
 
@@ -140,6 +141,8 @@ TEST_CASE("recording: what an agent is told first is read back") {
   const auto told = agent::parse_hello(line);
   REQUIRE(told);
   CHECK(agent::hello_line(told->hello, told->names) == line);
+  REQUIRE(told->hello.spreads.size() == 1);
+  CHECK(told->hello.spreads[0].cpus == std::vector<std::uint64_t>{2, 0});
 }
 
 TEST_CASE("recording: a decision of each kind is read back") {
@@ -232,7 +235,7 @@ TEST_CASE("recording: without its last decisions the last answer is compared all
 
 TEST_CASE("recording: one of before there were some keys is read, and what they say is not known") {
   Json json = Json::parse(agent::observation_line(observation(4)));
-  for (const char* key : {"bulk_low_bps", "bulk_high_bps", "escalations", "duration_high_ns"})
+  for (const char* key : {"bulk_low_bps", "bulk_high_bps", "escalations", "rebalances", "duration_high_ns"})
     REQUIRE(json.at("tenants").at(0).erase(key) == 1);
   for (const char* key : {"age_ns", "over_slo_percent"}) REQUIRE(json.at("lanes").at(0).erase(key) == 1);
   const auto read = agent::parse_observation(json.dump());
@@ -240,6 +243,7 @@ TEST_CASE("recording: one of before there were some keys is read, and what they 
   CHECK_FALSE(read->tenants[0].bulk_low_bps);
   CHECK_FALSE(read->tenants[0].duration_high_ns);
   CHECK(read->tenants[0].escalations.empty());
+  CHECK(read->tenants[0].rebalances.empty());
   CHECK_FALSE(read->lanes[0].age_ns);
   CHECK_FALSE(read->lanes[0].over_slo_percent);
 }

@@ -105,6 +105,13 @@ void Observer::make_tenant(Tenant& tenant, const std::string& name, const anic_o
       tenant.escalations.push_back(
           {.service = service->second, .cls = std::string(policy::class_name(ANIC_ESCALATED_CLASS(word)))});
   }
+  tenant.rebalances.clear();
+  for (const std::uint32_t word : row.rebalanced) {
+    if (word != 0)
+      tenant.rebalances.push_back({.cls = std::string(policy::class_name(ANIC_REBALANCED_CLASS(word))),
+                                   .bucket = ANIC_REBALANCED_BUCKET(word),
+                                   .cpu = ANIC_REBALANCED_CPU(word)});
+  }
   tenant.duration_high_ns = envelope.duration_ns;
   tenant.changes = row.in_force;
   tenant.changes_high = envelope.actions;

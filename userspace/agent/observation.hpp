@@ -21,6 +21,13 @@ struct Names {
   std::map<std::uint32_t, std::string> services;
 };
 
+/// The CPUs that the policy spreads a class over: bucket n goes to number n modulo how many there are.
+struct Spread {
+  std::string tenant;
+  std::string cls;
+  std::vector<std::uint64_t> cpus;
+};
+
 /// One direction of a lane. Counts are of the time since the last observation; of a lane that was not looked
 /// at they are 0, and the rate is that of the last time.
 struct Way {
@@ -62,6 +69,13 @@ struct Escalation {
   std::string cls;
 };
 
+/// A bucket of a class that goes to another CPU than the policy says.
+struct Rebalance {
+  std::string cls;
+  std::uint64_t bucket = 0;
+  std::uint64_t cpu = 0;
+};
+
 struct Tenant {
   std::string tenant;
   std::optional<std::string> failsafe;  ///< why proposals are refused
@@ -73,6 +87,7 @@ struct Tenant {
   std::optional<std::uint64_t> bulk_low_bps;   ///< what one change can make of its bulk's ceiling: R1, R2, I2
   std::optional<std::uint64_t> bulk_high_bps;  ///< ... nothing: bulk is not granted, or no rate is stated
   std::vector<Escalation> escalations;         ///< in force
+  std::vector<Rebalance> rebalances;           ///< in force
   std::optional<std::uint64_t> duration_high_ns;  ///< R6: for so long borrowing and escalation can be asked
   std::uint64_t changes = 0;                      ///< in force
   std::uint64_t changes_high = 0;                 ///< R4

@@ -75,6 +75,13 @@ void escalation_fields(Row& escalation, Field&& field) {
 }
 
 template <typename Row, typename Field>
+void rebalance_fields(Row& rebalance, Field&& field) {
+  field("class", rebalance.cls);
+  field("bucket", rebalance.bucket);
+  field("cpu", rebalance.cpu);
+}
+
+template <typename Row, typename Field>
 void tenant_fields(Row& tenant, Field&& field) {
   field("tenant", tenant.tenant);
   field("failsafe", tenant.failsafe);
@@ -86,6 +93,7 @@ void tenant_fields(Row& tenant, Field&& field) {
   field.later("bulk_low_bps", tenant.bulk_low_bps);
   field.later("bulk_high_bps", tenant.bulk_high_bps);
   field.later("escalations", tenant.escalations);
+  field.later("rebalances", tenant.rebalances);
   field.later("duration_high_ns", tenant.duration_high_ns);
   field("changes", tenant.changes);
   field("changes_high", tenant.changes_high);
@@ -148,6 +156,9 @@ class Writer {
   }
   void write(const std::vector<Escalation>& escalations) {
     array(escalations, [](const Escalation& row, Writer& fields) { escalation_fields(row, fields); });
+  }
+  void write(const std::vector<Rebalance>& rebalances) {
+    array(rebalances, [](const Rebalance& row, Writer& fields) { rebalance_fields(row, fields); });
   }
   void write(const std::vector<Tenant>& tenants) {
     array(tenants, [](const Tenant& tenant, Writer& fields) { tenant_fields(tenant, fields); });
@@ -246,6 +257,11 @@ class Reader {
       escalation_fields(escalations.emplace_back(), Reader(row, at));
     });
   }
+  void read(const char* key, std::vector<Rebalance>& rebalances) {
+    each_of(json_, at_, key, [&](const nlohmann::json& row, const Pointer& at) {
+      rebalance_fields(rebalances.emplace_back(), Reader(row, at));
+    });
+  }
   void read(const char* key, std::vector<Tenant>& tenants) {
     each_of(json_, at_, key, [&](const nlohmann::json& row, const Pointer& at) {
       tenant_fields(tenants.emplace_back(), Reader(row, at));
@@ -314,6 +330,28 @@ std::map<std::uint32_t, std::string> names_at(const nlohmann::json& json, const 
     names[id] = policy::name_at(name, at);
   });
   return names;
+}
+
+Json spreads_json(const std::vector<Spread>& spreads) {
+  Json json = Json::array();
+  for (const Spread& spread : spreads)
+    json.push_back({{"tenant", spread.tenant}, {"class", spread.cls}, {"cpus", spread.cpus}});
+  return json;
+}
+
+/// A recording of before there were spreads has none.
+std::vector<Spread> spreads_at(const nlohmann::json& json, const char* key) {
+  std::vector<Spread> spreads;
+  if (!json.contains(key)) return spreads;
+  each_of(json, Pointer(), key, [&](const nlohmann::json& row, const Pointer& at) {
+    Spread& spread = spreads.emplace_back();
+    spread.tenant = policy::name_at(need(row, at, "tenant"), at / "tenant");
+    spread.cls = policy::name_at(need(row, at, "class"), at / "class");
+    each_of(row, at, "cpus", [&](const nlohmann::json& cpu, const Pointer& place) {
+      spread.cpus.push_back(number_at(cpu, place));
+    });
+  });
+  return spreads;
 }
 
 // --- proposals ---
@@ -424,7 +462,8 @@ std::string hello_line(const Hello& hello, const Names& names) {
        {"services", values_of(names.services)},
        {"kinds", words_of(hello.grants.kinds, 1, ANIC_CHANGE__MAX, policy::change_name)},
        {"classes", words_of(hello.grants.classes, ANIC_CLASS_DEFAULT, ANIC_CLASS__MAX, policy::class_name)},
-       {"paths", words_of(hello.grants.paths, ANIC_PATH_KERNEL, ANIC_PATH__MAX, policy::path_name)}});
+       {"paths", words_of(hello.grants.paths, ANIC_PATH_KERNEL, ANIC_PATH__MAX, policy::path_name)},
+       {"spreads", spreads_json(hello.spreads)}});
 }
 
 std::string observation_line(const Observation& observation) {
@@ -489,6 +528,7 @@ Result<Told> parse_hello(std::string_view line) {
     hello.grants.kinds = bits_at(json, top, "kinds", ANIC_CHANGE__MAX, policy::change_name);
     hello.grants.classes = bits_at(json, top, "classes", ANIC_CLASS__MAX, policy::class_name);
     hello.grants.paths = bits_at(json, top, "paths", ANIC_PATH__MAX, policy::path_name);
+    hello.spreads = spreads_at(json, "spreads");
     return told;
   });
 }

@@ -24,6 +24,7 @@ struct Hello {
   std::uint64_t session = 0;
   std::uint64_t interval_ns = 0;
   anic_grants grants{};
+  std::vector<Spread> spreads;  ///< of what is granted
 };
 
 /// Each is one line with its end.

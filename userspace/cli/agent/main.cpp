@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "abi/steer.h"
 #include "agent/run.hpp"
 #include "agent/wire.hpp"
 #include "cli/common/program.hpp"
@@ -25,6 +26,8 @@
 #include "kern/instance.hpp"
 #include "kern/libbpf_log.hpp"
 #include "kern/maps.hpp"
+#include "policy/compile.hpp"
+#include "policy/model.hpp"
 #include "policy/text.hpp"
 #include "policy/units.hpp"
 
@@ -95,6 +98,25 @@ agent::Names names_of(const policy::Tables& tables, const anic_grants& grants) {
       names.services[id] = name;
   }
   return names;
+}
+
+/// The CPUs of what is granted and spread over some.
+Result<std::vector<agent::Spread>> spreads_of(const kern::Maps& maps, const agent::Names& names,
+                                              const anic_grants& grants) {
+  std::vector<agent::Spread> spreads;
+  for (const auto& [id, name] : names.tenants) {
+    for (std::uint8_t cls = ANIC_CLASS_DEFAULT; cls < ANIC_CLASS__MAX; ++cls) {
+      if ((grants.classes >> cls & 1U) == 0) continue;
+      anic_steering row{};
+      ANIC_TRY(maps.read("anic_steering", ANIC_LANE(id, cls), row));
+      const std::vector<unsigned> cpus = policy::cpus_of(row.stated);
+      if (!cpus.empty())
+        spreads.push_back({.tenant = name,
+                           .cls = std::string(policy::class_name(cls)),
+                           .cpus = {cpus.begin(), cpus.end()}});
+    }
+  }
+  return spreads;
 }
 
 Result<std::vector<std::string>> environment_of(const Options& options) {
@@ -221,6 +243,7 @@ Result<int> run(const Options& options) {
   start.hello.agent = text_of(granted.name);
   start.hello.interval_ns = start.loop.interval_ns;
   start.hello.grants = granted.grants;
+  start.hello.spreads = ANIC_TRY(spreads_of(maps, start.names, granted.grants));
   if (options.dry_run) {
     std::cout << agent::hello_line(start.hello, start.names);
     return 0;
