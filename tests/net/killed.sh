@@ -92,7 +92,7 @@ c1() {
 
 test_case "killed: C2: with all of userspace dead, packets take path A where it is in force, and where no socket is" c2
 c2() {
-    orphan "" path_switch --class default --value kernel --for 4s
+    orphan "" path_switch --class default --value kernel --for 8s
     meets "reject I3" path_switch cls=$DEFAULT value=$XSK
     recorded reject I3
     echoes 9001
