@@ -24,7 +24,6 @@ namespace {
 constexpr const char* kSchema = "agentnic.export/1";
 constexpr std::size_t kPathMost = 64;
 constexpr std::size_t kLineMost = 65'536;
-constexpr std::size_t kNamesMost = std::size_t{1} << 26U;
 
 std::span<const std::uint8_t> bytes_of(const anic_record& record) {
   return {reinterpret_cast<const std::uint8_t*>(&record), sizeof(record)};
@@ -159,7 +158,6 @@ std::string path_text(const std::vector<Hash>& path) {
 }  // namespace
 
 Result<std::uint32_t> find_tenant(const std::string& dir, const std::string& tenant) {
-  std::optional<std::uint32_t> id;
   Tenancies tenancies;
   for (std::uint64_t index = 0;;) {
     const auto records = ANIC_TRY(read_records(dir, index, kSegmentRecords));
@@ -185,8 +183,7 @@ Result<ExportMade> make_export(const std::string& dir, const VerifierKey& key, c
       }));
   if (chosen.empty())
     return fail(Exit::BadInput, fmt::format("export from {}: it has no records of tenant {}", dir, tenant));
-  const std::vector<NameBook> books =
-      ANIC_TRY(parse_name_books(read_file(part_path(dir, kNamesPart), kNamesMost).value_or("")));
+  const std::vector<NameBook> books = ANIC_TRY(read_name_books(dir));
   Paths paths = ANIC_TRY(Paths::open(dir, last.checkpoint));
   const Json head = {{"schema", kSchema}, {"tenant", tenant}, {"checkpoint", last.text}};
   ANIC_TRY(write(head.dump() + "\n"));

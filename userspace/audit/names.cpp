@@ -6,10 +6,14 @@
 #include <algorithm>
 #include <charconv>
 
+#include "audit/log.hpp"
+#include "base/file.hpp"
+
 namespace agentnic::audit {
 namespace {
 
 constexpr std::uint32_t kIdMost = 65'535;
+constexpr std::size_t kFileMost = std::size_t{1} << 26U;
 
 Json to_json(const std::map<std::uint32_t, std::string>& names) {
   Json json = Json::object();
@@ -60,6 +64,10 @@ Result<std::vector<NameBook>> parse_name_books(std::string_view text) {
     books.push_back(std::move(book));
   }
   return books;
+}
+
+Result<std::vector<NameBook>> read_name_books(const std::string& dir) {
+  return parse_name_books(read_file(part_path(dir, kNamesPart), kFileMost).value_or(""));
 }
 
 const NameBook& book_of(const std::vector<NameBook>& books, std::uint64_t index) {

@@ -32,6 +32,9 @@ std::string name_book_line(const NameBook& book);
 /// All lines; a last one without an end is left out. Bad input names the line.
 Result<std::vector<NameBook>> parse_name_books(std::string_view text);
 
+/// Those of a log; none, if it has no file of them. Bad input names the line.
+Result<std::vector<NameBook>> read_name_books(const std::string& dir);
+
 /// As records need them. `books`: as parsed; the one that holds for a record, or an empty one.
 const NameBook& book_of(const std::vector<NameBook>& books, std::uint64_t index);
 Names names_of(const NameBook& book, std::int64_t wall_ahead_ns);

@@ -15,7 +15,6 @@
 #include "audit/sentence.hpp"
 #include "audit/sequence.hpp"
 #include "base/clock.hpp"
-#include "base/file.hpp"
 #include "base/stop.hpp"
 #include "cli/audit/reading.hpp"
 #include "cli/common/names.hpp"
@@ -28,7 +27,6 @@ namespace agentnic::cli {
 namespace {
 
 constexpr auto kPoll = std::chrono::milliseconds(50);
-constexpr std::size_t kNamesMost = std::size_t{1} << 26U;
 constexpr std::uint64_t kAtATime = 4096;
 
 /// One record, for those who want to see it.
@@ -99,8 +97,7 @@ class LogTail {
     for (;;) {
       const auto records = ANIC_TRY(audit::read_records(options_.log, index_, kAtATime));
       if (records.empty()) return flush();
-      const auto books = ANIC_TRY(audit::parse_name_books(
-          read_file(audit::part_path(options_.log, audit::kNamesPart), kNamesMost).value_or("")));
+      const auto books = ANIC_TRY(audit::read_name_books(options_.log));
       for (const anic_record& record : records) {
         const bool has_clock = record.kind == ANIC_RECORD_ATTACH || record.kind == ANIC_RECORD_COMMIT ||
                                record.kind == ANIC_RECORD_DETACH;
@@ -130,8 +127,7 @@ class LogTail {
 
 Result<int> tail_log(const TailOptions& options, const audit::Filter& filter) {
   ANIC_TRY(audit::check_log(options.log));
-  const auto books = ANIC_TRY(audit::parse_name_books(
-      read_file(audit::part_path(options.log, audit::kNamesPart), kNamesMost).value_or("")));
+  const auto books = ANIC_TRY(audit::read_name_books(options.log));
   const std::uint32_t tenant =
       filter.tenant.empty() || books.empty() ? 0 : tenant_id(books.back(), filter.tenant);
   if (!ANIC_TRY(record_reading(options.log, ANIC_RECORD_READ, tenant, "tail")))
