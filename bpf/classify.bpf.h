@@ -308,11 +308,11 @@ static __always_inline int anic_finish(int verdict, const struct anic_decision *
 				       __u32 queue)
 {
 	struct anic_counters *c = d->counters;
-	__u32 reason = d->reason, service = d->service;
+	__u32 reason = ANIC_REASON_AT(d->reason), service = d->service;
 	struct anic_count *count;
 
-	if (reason >= ANIC_REASON__MAX)
-		reason = ANIC_REASON_NONE;
+	if (reason >= ANIC_REASONS)
+		return verdict; /* a bug, which shows: it was seen, and went nowhere */
 	count = &d->count->by_reason[reason];
 	count->packets += d->packets;
 	count->bytes += d->bytes;

@@ -25,7 +25,7 @@ static __always_inline void anic_retire(struct anic_lane_count *gone, struct ani
 
 	gone->seen += lane->seen;
 	lane->seen = 0;
-	for (reason = 0; reason < ANIC_REASON__MAX; reason++) {
+	for (reason = 0; reason < ANIC_REASONS; reason++) {
 		gone->by_reason[reason].packets += lane->by_reason[reason].packets;
 		gone->by_reason[reason].bytes += lane->by_reason[reason].bytes;
 		lane->by_reason[reason] = (struct anic_count){};

@@ -14,6 +14,7 @@
 #include "abi/guardian.h"
 #include "abi/lane.h"
 #include "abi/meta.h"
+#include "abi/owner.h"
 #include "abi/policy.h"
 #include "abi/share.h"
 #include "abi/stats.h"
@@ -334,6 +335,22 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } anic_xsks SEC(".maps") __weak;
+
+struct anic_xsk_page {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct anic_owner));
+};
+
+/* The page of its owner, a map of its own, so that an owner sees no other's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, ANIC_QUEUES_MAX);
+	__type(key, __u32);
+	__array(values, struct anic_xsk_page);
+} anic_xsk_pages SEC(".maps") __weak;
 
 /* The queue of each CPU that lanes are spread over. An empty slot means that the packet stays where it is.
  * The loader sets their number to that of possible CPUs, as in the next two. */

@@ -347,7 +347,7 @@ __weak __noinline int anic_guard_tick(__u64 now_ns)
 /* All that a tick does. 0, or -EBUSY: the guardian's part is still to be done. `now_ns`: of tests; 0: now. */
 static __always_inline int anic_tick_at(__u64 now_ns)
 {
-	const struct anic_state *state = anic_state_of();
+	struct anic_state *state = anic_state_of();
 	int code;
 
 	if (!state || !(__u32)state->word)
@@ -355,6 +355,7 @@ static __always_inline int anic_tick_at(__u64 now_ns)
 	code = anic_guard_tick(now_ns);
 	if (!now_ns)
 		now_ns = bpf_ktime_get_ns();
+	state->tick_ns = now_ns;
 	anic_share_out(ANIC_DIRECTION_IN, (__u32)state->word, now_ns);
 	anic_share_out(ANIC_DIRECTION_OUT, (__u32)state->word, now_ns);
 	anic_turn_tick((__u32)state->word, now_ns);

@@ -3,7 +3,17 @@
 #ifndef ANIC_XDP_BPF_H
 #define ANIC_XDP_BPF_H
 
+#include "owner.bpf.h"
 #include "turn.bpf.h"
+
+/* Of the last tick. */
+static __always_inline __u64 anic_tick_time(void)
+{
+	__u32 zero = 0;
+	const struct anic_state *state = bpf_map_lookup_elem(&anic_state, &zero);
+
+	return state ? ANIC_READ_ONCE(state->tick_ns) : 0;
+}
 
 static __always_inline int anic_run_xdp(struct xdp_md *ctx, struct anic_decision *d)
 {
@@ -18,8 +28,7 @@ static __always_inline int anic_run_xdp(struct xdp_md *ctx, struct anic_decision
 		if (verdict == XDP_REDIRECT)
 			d->reason = ANIC_REASON_REDIRECT_CPU;
 	} else if (d->xsk) {
-		verdict = bpf_redirect_map(&anic_xsks, ctx->rx_queue_index, XDP_PASS);
-		d->reason = verdict == XDP_REDIRECT ? ANIC_REASON_REDIRECT_XSK : ANIC_REASON_PASS_NO_SOCKET;
+		verdict = anic_to_owner(ctx->rx_queue_index, anic_tick_time(), &d->reason);
 	}
 	if (!d->drop && d->reason != ANIC_REASON_REDIRECT_XSK)
 		anic_turn(ctx, d, ANIC_AT_XDP);

@@ -145,8 +145,9 @@ struct anic_state {
 	__u64 hash_factor; /* odd; like the keys random, of this instance: nobody can aim at an entry of the
 			      flow cache */
 	__u32 hash_keys[ANIC_HASH_KEYS];
+	__u64 tick_ns; /* CLOCK_MONOTONIC at the last tick: a clock that costs nothing to read */
 };
-ANIC_ASSERT(sizeof(struct anic_state) == 72);
+ANIC_ASSERT(sizeof(struct anic_state) == 80);
 #define ANIC_STATE_POLICIES(word) ((__u32)((word) >> 48))
 #define ANIC_STATE_WORD(generation, uses, policies)                                                          \
 	((__u64)(policies) << 48 | (__u64)((uses) & 0xffff) << 32 | (__u32)(generation))

@@ -11,7 +11,7 @@
 
 /* Why a packet went where it went. */
 enum anic_reason {
-	ANIC_REASON_NONE = 0, /* never counted: a packet here is a bug */
+	ANIC_REASON_NONE = 0, /* not a reason */
 	ANIC_REASON_PASS_CONTROL = 1,
 	ANIC_REASON_PASS_SERVICE = 2,  /* a service on path A */
 	ANIC_REASON_PASS_DEFAULT = 3,  /* the tenant's default class: nothing else names it */
@@ -28,8 +28,11 @@ enum anic_reason {
 	ANIC_REASON_PASS_LANE = 12,  /* an xsk service, and its lane is kept on path A */
 	ANIC_REASON_DROP_QUOTA = 13, /* more than its lane has */
 	ANIC_REASON_REDIRECT_CPU = 14, /* path A, on another CPU */
-	ANIC_REASON__MAX = 15,
+	ANIC_REASON_PASS_STALLED = 15, /* an xsk service, and the owner of its queue does not keep up */
+	ANIC_REASON__MAX = 16,
 };
+#define ANIC_REASONS ((int)ANIC_REASON__MAX - 1) /* those that are counted */
+#define ANIC_REASON_AT(reason) ((reason) - 1)	 /* its place in by_reason */
 
 /* The longest frame that is redirected: a buffer of 2 KiB less the headroom that the kernel keeps
  * (XDP_PACKET_HEADROOM). */
@@ -44,15 +47,15 @@ ANIC_ASSERT(sizeof(struct anic_count) == 16);
 struct anic_lane_count {
 	__u64 seen;  /* packets */
 	__u64 lease; /* not a count: what this CPU may still let pass (abi/share.h) */
-	struct anic_count by_reason[ANIC_REASON__MAX];
+	struct anic_count by_reason[ANIC_REASONS]; /* at ANIC_REASON_AT */
 };
 ANIC_ASSERT(sizeof(struct anic_lane_count) == 256);
 
 /* A queue beyond the last is counted as the last. */
 struct anic_queue_count {
-	__u64 by_reason[ANIC_REASON__MAX]; /* packets */
+	__u64 by_reason[ANIC_REASONS]; /* packets */
 };
-ANIC_ASSERT(sizeof(struct anic_queue_count) == 8 * (int)ANIC_REASON__MAX);
+ANIC_ASSERT(sizeof(struct anic_queue_count) == 8 * ANIC_REASONS);
 
 /*
  * The value of anic_counters, indexed by CPU. An array with an element for each CPU, not a per-CPU array: one

@@ -187,8 +187,8 @@ static __always_inline void anic_add_counts(struct anic_observed_way *way,
 	__u32 i;
 
 #pragma unroll
-	for (i = 1; i < ANIC_REASON__MAX; i++) {
-		if (i == ANIC_REASON_DROP_QUOTA) {
+	for (i = 0; i < ANIC_REASONS; i++) {
+		if (i == ANIC_REASON_AT(ANIC_REASON_DROP_QUOTA)) {
 			way->dropped_packets += count->by_reason[i].packets;
 			way->dropped_bytes += count->by_reason[i].bytes;
 		} else {

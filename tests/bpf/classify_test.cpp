@@ -339,9 +339,9 @@ void check(const char* faces, Hook hook, const std::vector<Golden>& goldens) {
     const std::uint32_t tenant = *golden.tenant != '\0' ? ids.tenants.find(golden.tenant)->second : 0;
     anic_lane_count& lane = expected->lanes[way][ANIC_LANE(tenant, static_cast<unsigned>(golden.cls))];
     ++lane.seen;
-    ++lane.by_reason[reason].packets;
-    lane.by_reason[reason].bytes += golden.frame.size();
-    ++expected->queues[way][0].by_reason[reason];
+    ++lane.by_reason[ANIC_REASON_AT(reason)].packets;
+    lane.by_reason[ANIC_REASON_AT(reason)].bytes += golden.frame.size();
+    ++expected->queues[way][0].by_reason[ANIC_REASON_AT(reason)];
     const std::uint32_t id = *golden.service != '\0' ? ids.services.find(golden.service)->second : 0;
     anic_count& service = expected->services[way][id];
     ++service.packets;

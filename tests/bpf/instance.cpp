@@ -222,14 +222,14 @@ std::string counter_differences(const anic_counters& expected, const anic_counte
     const char* const name = way == ANIC_DIRECTION_IN ? "in" : "out";
     const auto lane = [&](const anic_lane_count& a, const anic_lane_count& b, const auto&... what) {
       number(a.seen, b.seen, name, what..., "seen");
-      for (std::size_t reason = 0; reason < ANIC_REASON__MAX; ++reason)
+      for (std::size_t reason = 0; reason < ANIC_REASONS; ++reason)
         count(a.by_reason[reason], b.by_reason[reason], name, what..., "reason", reason);
     };
     for (std::size_t id = 0; id < ANIC_LANES_MAX; ++id)
       lane(expected.lanes[way][id], found.lanes[way][id], "lane", id);
     lane(expected.gone[way], found.gone[way], "tenants gone");
     for (std::size_t queue = 0; queue < ANIC_QUEUES_MAX; ++queue) {
-      for (std::size_t reason = 0; reason < ANIC_REASON__MAX; ++reason)
+      for (std::size_t reason = 0; reason < ANIC_REASONS; ++reason)
         number(expected.queues[way][queue].by_reason[reason], found.queues[way][queue].by_reason[reason],
                name, "queue", queue, "reason", reason);
     }

@@ -96,9 +96,9 @@ TEST_CASE("instance: without a policy everything is passed and counted, as nobod
     const auto way = hook == Hook::TcOut ? ANIC_DIRECTION_OUT : ANIC_DIRECTION_IN;
     anic_lane_count& lane = expected->lanes[way][ANIC_LANE(0, ANIC_CLASS_DEFAULT)];
     ++lane.seen;
-    ++lane.by_reason[ANIC_REASON_PASS_DEFAULT].packets;
-    lane.by_reason[ANIC_REASON_PASS_DEFAULT].bytes += frame.size();
-    ++expected->queues[way][0].by_reason[ANIC_REASON_PASS_DEFAULT];
+    ++lane.by_reason[ANIC_REASON_AT(ANIC_REASON_PASS_DEFAULT)].packets;
+    lane.by_reason[ANIC_REASON_AT(ANIC_REASON_PASS_DEFAULT)].bytes += frame.size();
+    ++expected->queues[way][0].by_reason[ANIC_REASON_AT(ANIC_REASON_PASS_DEFAULT)];
     ++expected->services[way][0].packets;
     expected->services[way][0].bytes += frame.size();
   }
@@ -116,14 +116,14 @@ TEST_CASE("instance: what was seen is what went somewhere, in every lane and in 
   }
   const auto counters = instance.counters();
   for (std::size_t way = 0; way < ANIC_DIRECTION__MAX; ++way) {
-    std::uint64_t of_lanes[ANIC_REASON__MAX] = {};
-    std::uint64_t of_queues[ANIC_REASON__MAX] = {};
+    std::uint64_t of_lanes[ANIC_REASONS] = {};
+    std::uint64_t of_queues[ANIC_REASONS] = {};
     std::uint64_t seen = 0;
     std::vector<anic_lane_count> lanes(std::begin(counters->lanes[way]), std::end(counters->lanes[way]));
     lanes.push_back(counters->gone[way]);
     for (const anic_lane_count& lane : lanes) {
       std::uint64_t went = 0;
-      for (std::size_t reason = 0; reason < ANIC_REASON__MAX; ++reason) {
+      for (std::size_t reason = 0; reason < ANIC_REASONS; ++reason) {
         went += lane.by_reason[reason].packets;
         of_lanes[reason] += lane.by_reason[reason].packets;
       }
@@ -131,11 +131,11 @@ TEST_CASE("instance: what was seen is what went somewhere, in every lane and in 
       seen += lane.seen;
     }
     for (const anic_queue_count& queue : counters->queues[way]) {
-      for (std::size_t reason = 0; reason < ANIC_REASON__MAX; ++reason)
+      for (std::size_t reason = 0; reason < ANIC_REASONS; ++reason)
         of_queues[reason] += queue.by_reason[reason];
     }
     CHECK(seen == kPackets * kGenerations * (way == ANIC_DIRECTION_IN ? 2 : 1));
-    for (std::size_t reason = 0; reason < ANIC_REASON__MAX; ++reason)
+    for (std::size_t reason = 0; reason < ANIC_REASONS; ++reason)
       CHECK(of_lanes[reason] == of_queues[reason]);
     CHECK(of_lanes[ANIC_REASON_NONE] == 0);
     CHECK(counters->gone[way].seen != 0);
@@ -291,9 +291,9 @@ TEST_CASE("tc: an aggregate counts as the packets that it is made of") {
   const auto counters = instance.counters();
   const anic_lane_count& lane = counters->lanes[ANIC_DIRECTION_IN][ANIC_LANE(1, ANIC_CLASS_RPC)];
   CHECK(lane.seen == 4);
-  CHECK(lane.by_reason[ANIC_REASON_PASS_SERVICE].packets == 4);
-  CHECK(lane.by_reason[ANIC_REASON_PASS_SERVICE].bytes == frame.size());
-  CHECK(counters->queues[ANIC_DIRECTION_IN][0].by_reason[ANIC_REASON_PASS_SERVICE] == 4);
+  CHECK(lane.by_reason[ANIC_REASON_AT(ANIC_REASON_PASS_SERVICE)].packets == 4);
+  CHECK(lane.by_reason[ANIC_REASON_AT(ANIC_REASON_PASS_SERVICE)].bytes == frame.size());
+  CHECK(counters->queues[ANIC_DIRECTION_IN][0].by_reason[ANIC_REASON_AT(ANIC_REASON_PASS_SERVICE)] == 4);
   CHECK(counters->services[ANIC_DIRECTION_IN][1].packets == 4);
 }
 
@@ -305,7 +305,7 @@ TEST_CASE("tc: a queue beyond the last is counted as the last, at ingress the ke
                                make_packet(frame, 0, 256), make_packet(frame, 0, 257),
                                make_packet(frame, 0, 5000)};
   const auto counted = [&](anic_direction way, std::size_t queue) {
-    return instance.counters()->queues[way][queue].by_reason[ANIC_REASON_PASS_DEFAULT];
+    return instance.counters()->queues[way][queue].by_reason[ANIC_REASON_AT(ANIC_REASON_PASS_DEFAULT)];
   };
   (void)instance.run(Hook::TcIn, packets);
   CHECK(counted(ANIC_DIRECTION_IN, 0) == 2);

@@ -65,7 +65,7 @@ bool has_end(const Port& port, std::uint8_t protocol, std::uint16_t number, anic
 /// Adds what was counted in a lane, and empties it.
 void move_into(anic_lane_count& sum, anic_lane_count& lane) {
   sum.seen += lane.seen;
-  for (std::size_t reason = 0; reason < ANIC_REASON__MAX; ++reason) {
+  for (std::size_t reason = 0; reason < ANIC_REASONS; ++reason) {
     sum.by_reason[reason].packets += lane.by_reason[reason].packets;
     sum.by_reason[reason].bytes += lane.by_reason[reason].bytes;
   }
@@ -268,9 +268,9 @@ void Model::count(const Arrival& arrival, const Outcome& outcome) {
   };
   anic_lane_count& lane = counters_->lanes[way][outcome.lane];
   ++lane.seen;
-  add(lane.by_reason[outcome.reason]);
+  add(lane.by_reason[ANIC_REASON_AT(outcome.reason)]);
   const std::uint32_t queue = std::min<std::uint32_t>(arrival.queue, ANIC_QUEUES_MAX - 1);
-  ++counters_->queues[way][queue].by_reason[outcome.reason];
+  ++counters_->queues[way][queue].by_reason[ANIC_REASON_AT(outcome.reason)];
   add(counters_->services[way][outcome.service]);
   if (outcome.reason == ANIC_REASON_PASS_CONTROL) count_control(arrival.now_ns / 1'000'000'000);
 }

@@ -21,8 +21,8 @@ split() {
     [ "$(count by_reason.pass_service.packets)" -gt 0 ] || fail "none passed"
 }
 
-test_case "traffic: reasons and classes add up to the same" conserved
-conserved() {
+test_case "traffic: reasons and classes add up to the same" adds_up
+adds_up() {
     attach >/dev/null
     serve --transport xsk --iface lab0 --wait block
     ask 9001
@@ -61,6 +61,65 @@ owner_killed() {
     ask 9001
     answered
     stop_serving
+}
+
+# stalled: frames that took path A because an owner did not keep up.
+stalled() { count by_reason.pass_stalled.packets; }
+to_sockets() { count by_reason.redirect_xsk.packets; }
+# An answer came, whether all did or not.
+some_answer() {
+    FOR=0.1 ask 9001
+    [ "$(jq '.received > 0' <<<"$out")" = true ]
+}
+
+test_case "traffic: an owner that is stopped loses its traffic to the kernel, and gets it back when it goes on" owner_stopped smoke
+owner_stopped() {
+    attach >/dev/null
+    serve --transport udp --address $SERVER_IP --port 9001 --wait block
+    local kernel=$server_pid
+    serve --transport xsk --iface lab0 --wait block
+    local owner=$server_pid before
+    ask 9001
+    answered
+    equal "$(stalled)" 0 "frames refused by an owner at work"
+    kill -STOP $owner
+    until_true 10 some_answer
+    ask 9001
+    answered # by the kernel, all of it
+    [ "$(stalled)" -gt 0 ] || fail "none was counted: $(count by_reason)"
+    before=$(to_sockets)
+    ask 9001
+    answered
+    equal "$(to_sockets)" "$before" "frames that were redirected to a stopped owner"
+    kill -CONT $owner
+    until_true 10 eval "some_answer && [ \$(to_sockets) -gt $before ]"
+    before=$(stalled)
+    ask 9001
+    answered
+    equal "$(stalled)" "$before" "frames refused by an owner that is back"
+    conserved
+    stop_serving
+    equal "$(jq '.losses.rx_dropped + .losses.rx_ring_full' <<<"$served")" 0 "frames lost after the verdict"
+    [ "$(jq .refused_frames <<<"$served")" -gt 0 ] || fail "the owner knows nothing of it: $served"
+    server_pid=$kernel
+    kill -TERM $kernel
+}
+
+test_case "traffic: an owner that was killed while it was stopped leaves its queue to the kernel, and to the next one" owner_stopped_and_killed
+owner_stopped_and_killed() {
+    attach >/dev/null
+    serve --transport xsk --iface lab0 --wait block
+    ask 9001
+    answered
+    kill -STOP "$server_pid"
+    ask 9001
+    kill -KILL "$server_pid"
+    wait "$server_pid" 2>/dev/null || true
+    serve --transport xsk --iface lab0 --wait block
+    ask 9001
+    answered
+    stop_serving
+    equal "$(jq .refused_frames <<<"$served")" 0 "frames refused by the next owner"
 }
 
 test_case "traffic: IPv6 comes back over both paths" ipv6

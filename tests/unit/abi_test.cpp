@@ -17,6 +17,7 @@
 #include "abi/lane.h"
 #include "abi/meta.h"
 #include "abi/observe.h"
+#include "abi/owner.h"
 #include "abi/policy.h"
 #include "abi/share.h"
 #include "abi/stats.h"
@@ -69,7 +70,14 @@ const std::map<std::string, Layout> kOurs = {
        MEMBER(anic_tenant, _pad)}}},
     {"anic_state",
      {sizeof(anic_state),
-      {MEMBER(anic_state, word), MEMBER(anic_state, hash_factor), MEMBER(anic_state, hash_keys)}}},
+      {MEMBER(anic_state, word), MEMBER(anic_state, hash_factor), MEMBER(anic_state, hash_keys),
+       MEMBER(anic_state, tick_ns)}}},
+    {"anic_owner",
+     {sizeof(anic_owner),
+      {MEMBER(anic_owner, sent), MEMBER(anic_owner, beats), MEMBER(anic_owner, alive_ns),
+       MEMBER(anic_owner, refused), MEMBER(anic_owner, _pad), MEMBER(anic_owner, consumed),
+       MEMBER(anic_owner, lost), MEMBER(anic_owner, beat), MEMBER(anic_owner, room),
+       MEMBER(anic_owner, pid), MEMBER(anic_owner, _pad2)}}},
     {"anic_bucket",
      {sizeof(anic_bucket),
       {MEMBER(anic_bucket, paid), MEMBER(anic_bucket, cost), MEMBER(anic_bucket, rate_bps),

@@ -326,7 +326,8 @@ TEST_CASE("agent: a decision is told as the audit tells it") {
 }
 
 TEST_CASE("agent: hello says what is granted, by name") {
-  agent::Hello hello{.ifname = "eth1", .agent = "tuner", .session = 4, .interval_ns = 10 * kMs, .grants = {}};
+  agent::Hello hello{
+      .ifname = "eth1", .agent = "tuner", .session = 4, .interval_ns = 10 * kMs, .grants = {}, .spreads = {}};
   hello.grants.kinds = 1U << ANIC_CHANGE_PATH_SWITCH;
   hello.grants.classes = 1U << ANIC_CLASS_RPC | 1U << ANIC_CLASS_CONTROL;
   hello.grants.paths = 1U << ANIC_PATH_XSK;

@@ -25,7 +25,12 @@ constexpr std::uint64_t kSession = 5;
 agent::Names names() { return {.tenants = {{1, "acme"}, {2, "globex"}}, .services = {{1, "chat"}}}; }
 
 agent::Hello hello() {
-  agent::Hello told{.ifname = "eth1", .agent = "tuner", .session = kSession, .interval_ns = 10, .grants = {}};
+  agent::Hello told{.ifname = "eth1",
+                    .agent = "tuner",
+                    .session = kSession,
+                    .interval_ns = 10,
+                    .grants = {},
+                    .spreads = {}};
   told.grants.kinds = 1U << ANIC_CHANGE_PATH_SWITCH | 1U << ANIC_CHANGE_QUOTA_BORROW;
   told.grants.classes = 1U << ANIC_CLASS_RPC;
   told.grants.paths = 1U << ANIC_PATH_KERNEL;

@@ -34,6 +34,7 @@ class Child final {
   /// The next line of standard output without its end; an error when the child ends first or `timeout_ms`
   /// pass.
   Result<std::string> read_line(int timeout_ms);
+  [[nodiscard]] pid_t pid() const noexcept { return pid_; }
   /// Asks the child to end (SIGTERM).
   void ask_to_stop() const noexcept;
 

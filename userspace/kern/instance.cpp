@@ -565,7 +565,7 @@ Result<InstanceStatus> need_attached(const NetNs& netns, const std::string& ifna
   return std::move(*status);
 }
 
-Result<UniqueFd> open_xsks(const NetNs& netns, const std::string& ifname) {
+Result<XskSlots> open_xsk_slots(const NetNs& netns, const std::string& ifname) {
   const std::string what = fmt::format("open the AF_XDP slots of {}: ", ifname);
   const auto status = find_instance(netns, ifname);
   if (!status || status->health != Health::Attached) {
@@ -576,7 +576,8 @@ Result<UniqueFd> open_xsks(const NetNs& netns, const std::string& ifname) {
     return fail(Exit::Unsupported, what + "agentnic is attached at TC, which cannot redirect to them",
                 "detach, and attach with --mode native or skb");
   }
-  return open_pin(status->dir, "anic_xsks");
+  return XskSlots{.sockets = ANIC_TRY(open_pin(status->dir, "anic_xsks")),
+                  .pages = ANIC_TRY(open_pin(status->dir, "anic_xsk_pages"))};
 }
 
 }  // namespace agentnic::kern

@@ -115,8 +115,14 @@ struct DetachReport {
 /// Works on what is broken, half-made, or of another version.
 Result<DetachReport> detach_instance(const PinDir& dir);
 
-/// The pinned XSKMAP, for whoever will own a queue. Open it before entering the namespace.
-Result<UniqueFd> open_xsks(const NetNs& netns, const std::string& ifname);
+/// The pinned maps that whoever will own a queue is entered into.
+struct XskSlots {
+  UniqueFd sockets;  ///< an XSKMAP
+  UniqueFd pages;    ///< of their owners: bpf/abi/owner.h
+};
+
+/// Open them before entering the namespace.
+Result<XskSlots> open_xsk_slots(const NetNs& netns, const std::string& ifname);
 
 /// Fails unless this process may load BPF programs and change interfaces.
 Status need_privileges(const std::string& verb);

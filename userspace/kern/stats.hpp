@@ -19,7 +19,7 @@
 namespace agentnic::kern {
 
 /// Indexed by anic_reason.
-using ByReason = std::array<anic_count, ANIC_REASON__MAX>;
+using ByReason = std::array<anic_count, ANIC_REASONS>;
 
 /// The counters of all CPUs together, and the names for their ids.
 struct Stats {

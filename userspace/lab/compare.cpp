@@ -15,6 +15,7 @@
 #include "lab/audit.hpp"
 #include "lab/guardian.hpp"
 #include "lab/measure.hpp"
+#include "lab/owner.hpp"
 #include "lab/packet_path.hpp"
 #include "lab/pairs.hpp"
 #include "lab/quota.hpp"
@@ -187,6 +188,8 @@ const std::vector<Benchmark>& table() {
       {{"udp_vs_sockperf_spin", "kernel UDP echo against sockperf, spinning"},
        [](const Bench& bench, Attached&) { return udp_vs_sockperf(bench, path::Wait::Spin); }},
       {{"xsk_server_p50_ratio", "AF_XDP server against kernel UDP server, spinning"}, xsk_server_p50_ratio},
+      {{"xsk_failover_ms", "an owner of an AF_XDP socket that stops, to path A"},
+       [](const Bench& bench, Attached&) { return xsk_failover_ms(bench); }},
       {{"tc_bulk_ratio", "one TCP stream with agentnic at TC, over the same without"},
        [](const Bench& bench, Attached& attached) -> Result<Json> {
          ANIC_TRY(attached.set(false));

@@ -108,10 +108,10 @@ Result<Bytes> read_bytes(const kern::Maps& maps, const Case& one, const policy::
       const auto& lane =
           counters
               ->lanes[one.egress ? ANIC_DIRECTION_OUT : ANIC_DIRECTION_IN][ANIC_LANE(id, ANIC_CLASS_DEFAULT)];
-      for (std::size_t reason = 0; reason < ANIC_REASON__MAX; ++reason) {
+      for (std::size_t reason = 0; reason < ANIC_REASONS; ++reason) {
         const anic_count& count = lane.by_reason[reason];
         const std::uint64_t wire = count.bytes + count.packets * ANIC_WIRE_EXTRA;
-        if (reason != ANIC_REASON_DROP_QUOTA) bytes.passed[tenant] += wire;
+        if (reason != ANIC_REASON_AT(ANIC_REASON_DROP_QUOTA)) bytes.passed[tenant] += wire;
         bytes.offered += wire;
       }
     }

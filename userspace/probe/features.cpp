@@ -143,7 +143,8 @@ Result<Answer> xsk_copy(Ground& ground) {
   const auto bound = path::XskSocket::open({.ifname = interface.name,
                                             .queue = 0,
                                             .bind = path::XskBind::Copy,
-                                            .xsks_map_fd = maps.fd("anic_xsks")});
+                                            .xsks_map_fd = maps.fd("anic_xsks"),
+                                            .pages_map_fd = maps.fd("anic_xsk_pages")});
   return bound ? yes(fmt::format("bound one to a veth in mode {}", kern::mode_name(done.mode)))
                : no(bound.error().what);
 }

@@ -135,12 +135,13 @@ Result<int> serve_xsk(const Options& options, const kern::NetNs& netns) {
   ANIC_TRY(netns.run([&] { return kern::find_interface(options.ifname); }));
   ANIC_TRY(kern::need_privileges("serve xsk"));
   // The pin is opened out here: it may not be visible from inside.
-  const UniqueFd xsks = ANIC_TRY(kern::open_xsks(netns, options.ifname));
+  const kern::XskSlots slots = ANIC_TRY(kern::open_xsk_slots(netns, options.ifname));
   auto socket = ANIC_TRY(netns.run([&] {
     return path::XskSocket::open({.ifname = options.ifname,
                                   .queue = options.queue,
                                   .bind = kBinds.at(options.bind),
-                                  .xsks_map_fd = xsks.get()});
+                                  .xsks_map_fd = slots.sockets.get(),
+                                  .pages_map_fd = slots.pages.get()});
   }));
   const std::string obtained = socket.zero_copy() ? "zerocopy" : "copy";
   announce(options, obtained);
@@ -151,6 +152,7 @@ Result<int> serve_xsk(const Options& options, const kern::NetNs& netns) {
                     {"fill_ring_empty", losses.fill_ring_empty}, {"rx_invalid", losses.rx_invalid},
                     {"tx_invalid", losses.tx_invalid},           {"refused_kicks", socket.refused_kicks()},
                     {"bad_checksums", counters.bad_checksums},   {"not_udp", counters.not_udp}};
+  json["refused_frames"] = socket.refused_frames();
   json["completed_checksums"] = counters.completed_checksums;
   return finish(options, json);
 }

@@ -14,10 +14,11 @@
 namespace agentnic::cli {
 namespace {
 
-constexpr std::array<const char*, ANIC_REASON__MAX> kReasonNames = {
-    "none",          "pass_control",   "pass_service", "pass_default", "pass_unparsed",
-    "pass_fragment", "pass_no_socket", "pass_no_xdp",  "redirect_xsk", "pass_dscp",
-    "pass_roce",     "pass_too_long",  "pass_lane",    "drop_quota",   "redirect_cpu"};
+/// As they stand in by_reason.
+constexpr std::array<const char*, ANIC_REASONS> kReasonNames = {
+    "pass_control",   "pass_service", "pass_default", "pass_unparsed", "pass_fragment",
+    "pass_no_socket", "pass_no_xdp",  "redirect_xsk", "pass_dscp",     "pass_roce",
+    "pass_too_long",  "pass_lane",    "drop_quota",   "redirect_cpu",  "pass_stalled"};
 
 constexpr std::array<const char*, ANIC_DIRECTION__MAX> kDirectionNames = {"in", "out"};
 constexpr std::array kDirections = {ANIC_DIRECTION_IN, ANIC_DIRECTION_OUT};
@@ -50,7 +51,7 @@ struct Row {
 
 std::vector<Row> reason_rows(anic_direction direction) {
   std::vector<Row> rows;
-  for (std::size_t i = 1; i < ANIC_REASON__MAX; ++i) {
+  for (std::size_t i = 0; i < ANIC_REASONS; ++i) {
     rows.push_back(
         {kReasonNames[i], [=](const kern::Stats& stats) { return stats.by_reason(direction)[i]; }});
   }
@@ -119,7 +120,7 @@ std::string rate_table(const std::string& title, const kern::Stats& stats, anic_
     text += fmt::format("  {:<32}{:>16.3f}{:>18.3f}{:>14}\n", tenant + "/" + class_word(id % ANIC_CLASS__MAX),
                         static_cast<double>(bucket.rate_bps) / kMega,
                         static_cast<double>(bucket.wanted_bps) / kMega,
-                        lane.by_reason[ANIC_REASON_DROP_QUOTA].packets);
+                        lane.by_reason[ANIC_REASON_AT(ANIC_REASON_DROP_QUOTA)].packets);
   }
   if (text.empty()) return text;
   return fmt::format("  {:<32}{:>16}{:>18}{:>14}\n", title, "Mbit/s", "wanted Mbit/s", "dropped") + text;
@@ -225,7 +226,7 @@ Json tenants_json(const kern::Stats& stats, anic_direction direction) {
       const anic_lane_count& lane = stats.counters().lanes[direction][ANIC_LANE(tenant, cls)];
       if (lane.seen == 0) continue;
       Json reasons = Json::object();
-      for (std::size_t i = 0; i < ANIC_REASON__MAX; ++i) {
+      for (std::size_t i = 0; i < ANIC_REASONS; ++i) {
         if (lane.by_reason[i].packets != 0) reasons[kReasonNames[i]] = counts(lane.by_reason[i]);
       }
       const anic_bucket& bucket = stats.bucket(direction, ANIC_LANE(tenant, cls));
@@ -288,7 +289,7 @@ Json queues_json(const kern::Stats& stats, anic_direction direction) {
   Json queues = Json::array();
   for (std::size_t queue = 0; queue < ANIC_QUEUES_MAX; ++queue) {
     Json reasons = Json::object();
-    for (std::size_t i = 0; i < ANIC_REASON__MAX; ++i) {
+    for (std::size_t i = 0; i < ANIC_REASONS; ++i) {
       const std::uint64_t packets = stats.counters().queues[direction][queue].by_reason[i];
       if (packets != 0) reasons[kReasonNames[i]] = packets;
     }

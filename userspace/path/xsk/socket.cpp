@@ -19,6 +19,9 @@ constexpr std::size_t kAreaBytes = std::size_t{XskSocket::kFrames} * XskSocket::
 // The kernel tears a closed socket down later, and answers EBUSY until then.
 constexpr int kBusyTries = 100;
 constexpr std::uint32_t kFramesPerKick = 32;  // TX_BATCH_SIZE of net/xdp/xsk.c
+// Looks at an empty ring, and sleeps, after which it is found out what was lost of what it waits for.
+constexpr std::uint32_t kIdleLooks = 4096;
+constexpr int kPatienceMs = 100;
 constexpr auto kBusyPause = std::chrono::milliseconds(10);
 
 std::uint16_t bind_flags(XskBind bind) {
@@ -96,6 +99,8 @@ Result<XskSocket> XskSocket::open(const XskOptions& options) {
   if (::getsockopt(xsk_socket__fd(made.socket_.get()), SOL_XDP, XDP_OPTIONS, &obtained, &size) == 0) {
     made.zero_copy_ = (obtained.flags & XDP_OPTIONS_ZEROCOPY) != 0;
   }
+  made.page_ = ANIC_TRY(OwnerPage::make(kFrames));
+  ANIC_TRY(made.page_->enter(options.pages_map_fd, options.queue));
   if (const int error = xsk_socket__update_xskmap(made.socket_.get(), options.xsks_map_fd)) {
     return fail_errno(error, fmt::format("enter the AF_XDP socket of {} into its map", options.ifname));
   }
@@ -109,6 +114,9 @@ std::span<xdp_desc> XskSocket::receive() noexcept {
     // A driver that found the fill ring empty waits to be told that it no longer is.
     ::recvfrom(xsk_socket__fd(socket_.get()), nullptr, 0, MSG_DONTWAIT, nullptr, nullptr);
   }
+  page_->looked(count);
+  idle_looks_ = count == 0 ? idle_looks_ + 1 : 0;
+  if (idle_looks_ == kIdleLooks) settle();
   for (std::uint32_t i = 0; i < count; ++i) batch_[i] = *xsk_ring_cons__rx_desc(&rings_->rx, index + i);
   if (count != 0) xsk_ring_cons__release(&rings_->rx, count);
   return {batch_, count};
@@ -157,7 +165,15 @@ bool XskSocket::flush() noexcept {
 
 void XskSocket::wait() noexcept {
   pollfd waiting{xsk_socket__fd(socket_.get()), POLLIN, 0};
-  ::poll(&waiting, 1, -1);
+  if (::poll(&waiting, 1, kPatienceMs) == 0) settle();
+}
+
+/// What was lost is no longer waited for: the ring is empty, and the kernel counts what did not get there.
+void XskSocket::settle() noexcept {
+  idle_looks_ = 0;
+  if (!page_->waits()) return;
+  const XskLosses lost = losses();
+  page_->lost(lost.rx_dropped + lost.rx_ring_full);
 }
 
 XskLosses XskSocket::losses() const noexcept {

@@ -8,10 +8,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "base/result.hpp"
+#include "path/xsk/owner_page.hpp"
 
 namespace agentnic::path {
 
@@ -26,7 +28,8 @@ struct XskOptions {
   std::string ifname;
   std::uint32_t queue = 0;
   XskBind bind = XskBind::Auto;
-  int xsks_map_fd = -1;  ///< borrowed: the XSKMAP whose slot `queue` will point here
+  int xsks_map_fd = -1;   ///< borrowed: the XSKMAP whose slot `queue` will point here
+  int pages_map_fd = -1;  ///< borrowed: the map of owners' pages, in whose slot `queue` this one's will be
 };
 
 /// Losses that the kernel counts for a socket (XDP_STATISTICS).
@@ -75,6 +78,8 @@ class XskSocket final {
   /// Wake-ups that the kernel refused for now (EBUSY, ENOBUFS); they are repeated by the next
   /// flush().
   [[nodiscard]] std::uint64_t refused_kicks() const noexcept { return refused_kicks_; }
+  /// Frames that took path A, because this owner did not keep up.
+  [[nodiscard]] std::uint64_t refused_frames() const noexcept { return page_->refused(); }
 
  private:
   struct Unmap {
@@ -88,11 +93,14 @@ class XskSocket final {
   };
   XskSocket() = default;
   static int create(XskSocket& made, const XskOptions& options);
+  void settle() noexcept;
 
   std::unique_ptr<std::byte, Unmap> memory_;
   std::unique_ptr<Rings> rings_;  // libxdp keeps their addresses
   std::unique_ptr<xsk_umem, int (*)(xsk_umem*)> umem_{nullptr, xsk_umem__delete};
   std::unique_ptr<xsk_socket, void (*)(xsk_socket*)> socket_{nullptr, xsk_socket__delete};
+  std::optional<OwnerPage> page_;
+  std::uint32_t idle_looks_ = 0;
   xdp_desc batch_[kBatch] = {};
   std::uint32_t in_flight_ = 0;  // queued for transmission and not yet completed
   std::uint32_t unsent_ = 0;     // queued since the last submit

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The page of who owns the AF_XDP socket of a queue: what was redirected to it, and what it has taken of that.
+ * Its owner maps it and can write all of it; what is wrong in it loses frames of this queue's xsk services,
+ * and nothing of anybody else. docs/afxdp.md says what comes of it.
+ */
+#ifndef ANIC_ABI_OWNER_H
+#define ANIC_ABI_OWNER_H
+
+#include "abi/types.h"
+
+/* What waits for an owner that long, while it gives no sign of life, has met one that is stalled. */
+#define ANIC_OWNER_STALE_NS 50000000
+
+struct anic_owner {
+	/* written at XDP, by the one CPU whose queue it is, or by several */
+	__u64 sent;	/* frames that were redirected */
+	__u64 beats;	/* the owner's sign of life, as XDP saw it last ... */
+	__u64 alive_ns; /* ... and since when it is the same, or nothing waited; of anic_state.tick_ns */
+	__u64 refused;	/* frames that took path A because the owner did not keep up */
+	__u64 _pad[4];
+	/* written by the owner */
+	__u64 consumed; /* of `sent`: received, or lost after the verdict (XDP_STATISTICS) */
+	__u64 lost;	/* of those: lost */
+	__u64 beat;	/* changes with each look at the ring */
+	__u32 room;	/* frames that its rings hold */
+	__u32 pid;	/* for people: in its own namespace */
+	__u64 _pad2[4];
+};
+ANIC_ASSERT(sizeof(struct anic_owner) == 128); /* two cache lines: each has one writer */
+
+#endif

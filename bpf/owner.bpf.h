@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Whether the owner of an AF_XDP socket keeps up. An XSKMAP falls back only where there is no socket: what is
+ * redirected to one whose ring is full, or whose owner is stopped, is lost.
+ */
+#ifndef ANIC_OWNER_BPF_H
+#define ANIC_OWNER_BPF_H
+
+#include "maps.bpf.h"
+
+/* NULL: the socket of this queue has no page, and is nobody's business. */
+static __always_inline struct anic_owner *anic_owner_of(__u32 queue)
+{
+	void *page = bpf_map_lookup_elem(&anic_xsk_pages, &queue);
+	__u32 zero = 0;
+
+	return page ? bpf_map_lookup_elem(page, &zero) : NULL;
+}
+
+/* Several CPUs that come here at once may each send one frame more. `now_ns`: of the last tick. */
+static __always_inline int anic_keeps_up(struct anic_owner *owner, __u64 now_ns)
+{
+	__s64 waiting = ANIC_READ_ONCE(owner->sent) - ANIC_READ_ONCE(owner->consumed);
+	__u64 beat = ANIC_READ_ONCE(owner->beat);
+
+	if (waiting <= 0 || beat != owner->beats) {
+		owner->beats = beat;
+		owner->alive_ns = now_ns;
+	}
+	return waiting < (__s64)ANIC_READ_ONCE(owner->room) &&
+	       (__s64)(now_ns - owner->alive_ns) < ANIC_OWNER_STALE_NS;
+}
+
+/* To the socket of this queue: the verdict, and its reason. Without one, or one that takes it: path A. */
+static __always_inline int anic_to_owner(__u32 queue, __u64 now_ns, __u32 *reason)
+{
+	struct anic_owner *owner = anic_owner_of(queue);
+	int verdict;
+
+	if (owner && !anic_keeps_up(owner, now_ns)) {
+		if (bpf_map_lookup_elem(&anic_xsks, &queue)) {
+			__sync_fetch_and_add(&owner->refused, 1);
+			*reason = ANIC_REASON_PASS_STALLED;
+		} else {
+			*reason = ANIC_REASON_PASS_NO_SOCKET;
+		}
+		return XDP_PASS;
+	}
+	verdict = bpf_redirect_map(&anic_xsks, queue, XDP_PASS);
+	*reason = verdict == XDP_REDIRECT ? ANIC_REASON_REDIRECT_XSK : ANIC_REASON_PASS_NO_SOCKET;
+	if (owner && verdict == XDP_REDIRECT)
+		__sync_fetch_and_add(&owner->sent, 1);
+	return verdict;
+}
+
+#endif

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Owners of AF_XDP sockets that keep up, and that do not: by the real program, which meets a real socket in
+// its map and the page that an owner writes. TEST_RUN redirects nothing, so that all of it goes on waiting.
+
+#include <bpf/bpf.h>
+#include <linux/bpf.h>
+#include <sys/socket.h>
+
+#include <catch2/catch_test_macros.hpp>
+#include <vector>
+
+#include "base/unique_fd.hpp"
+#include "instance.hpp"
+#include "lab/packet.hpp"
+#include "path/xsk/owner_page.hpp"
+#include "policy/parse.hpp"
+
+using namespace agentnic;
+using model::Hook;
+
+namespace {
+
+constexpr std::uint64_t kMs = 1'000'000;
+constexpr std::uint64_t kStart = 1'000'000 * kMs;
+constexpr std::uint64_t kStale = ANIC_OWNER_STALE_NS;
+constexpr std::uint32_t kRoom = 4;
+
+constexpr const char* kPolicy = R"({"version": 1, "name": "one",
+  "services": [{"name": "gate", "protocol": "udp", "port": 9000, "class": "rpc", "path": "xsk"}]})";
+
+/// An instance, one of whose queues has an owner.
+class Owned {
+ public:
+  Owned() : page_(path::OwnerPage::make(kRoom).value()) {
+    instance_.install(policy::parse(kPolicy, "p").value());
+    instance_.tick(kStart);
+    put_socket();
+    REQUIRE(page_.enter(instance_.maps().fd("anic_xsk_pages"), 0));
+  }
+
+  /// A socket in the slot; it need not be bound for that.
+  void put_socket() {
+    socket_ = UniqueFd(::socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
+    REQUIRE(socket_);
+    const std::uint32_t queue = 0;
+    const int fd = socket_.get();
+    REQUIRE(bpf_map_update_elem(instance_.maps().fd("anic_xsks"), &queue, &fd, BPF_ANY) == 0);
+  }
+  void close_socket() { socket_.reset(); }
+  void tick(std::uint64_t now_ns) const { instance_.tick(now_ns); }
+
+  /// How many of so many packets go to the socket; all others go to path A, for this reason.
+  [[nodiscard]] std::size_t redirected(std::size_t packets,
+                                       anic_reason otherwise = ANIC_REASON_PASS_STALLED) const {
+    const std::vector<anic_test_packet> sent(
+        packets, make_packet(lab::PacketBuilder().eth().ipv4().udp(1, 9000).payload(64).build()));
+    std::size_t count = 0;
+    for (const anic_test_result& result : instance_.run(Hook::Xdp, sent)) {
+      if (result.reason == ANIC_REASON_REDIRECT_XSK) {
+        CHECK(result.verdict == XDP_REDIRECT);
+        ++count;
+      } else {
+        CHECK(result.verdict == XDP_PASS);
+        CHECK(result.reason == otherwise);
+      }
+    }
+    return count;
+  }
+
+  path::OwnerPage& page() { return page_; }
+
+ private:
+  Instance instance_;
+  UniqueFd socket_;
+  path::OwnerPage page_;
+};
+
+}  // namespace
+
+TEST_CASE("owner: what its rings do not hold takes path A, until it has taken some") {
+  Owned owned;
+  CHECK(owned.redirected(kRoom + 2) == kRoom);
+  CHECK(owned.page().refused() == 2);
+  CHECK(owned.redirected(1) == 0);
+  owned.page().looked(kRoom - 1);
+  CHECK(owned.redirected(kRoom) == kRoom - 1);
+  CHECK(owned.page().waits());
+  owned.page().looked(kRoom);
+  CHECK_FALSE(owned.page().waits());
+}
+
+TEST_CASE("owner: who gives no sign of life while frames wait is stalled, and back with the next sign") {
+  Owned owned;
+  CHECK(owned.redirected(1) == 1);
+  owned.tick(kStart + kStale - 1);
+  CHECK(owned.redirected(1) == 1);
+  owned.tick(kStart + kStale);
+  CHECK(owned.redirected(1) == 0);
+  SECTION("a look at the ring that brings nothing is one") {
+    owned.page().looked(0);
+    CHECK(owned.redirected(1) == 1);
+    owned.tick(kStart + 2 * kStale);
+    CHECK(owned.redirected(1) == 0);
+  }
+  SECTION("frames that are taken are one") {
+    owned.page().looked(2);
+    CHECK(owned.redirected(1) == 1);
+  }
+}
+
+TEST_CASE("owner: who sleeps for long while nothing comes is not stalled") {
+  Owned owned;
+  CHECK(owned.redirected(2) == 2);
+  owned.page().looked(2);
+  owned.tick(kStart + 1000 * kStale);
+  CHECK(owned.redirected(2) == 2);
+  owned.tick(kStart + 1001 * kStale - 1);
+  CHECK(owned.redirected(1) == 1);
+  owned.tick(kStart + 1001 * kStale);
+  CHECK(owned.redirected(1) == 0);
+}
+
+TEST_CASE("owner: what was lost on the way to its ring waits no longer once it is known") {
+  Owned owned;
+  CHECK(owned.redirected(kRoom) == kRoom);
+  owned.page().looked(1);
+  owned.page().lost(2);
+  owned.page().lost(2);  // in all, not once more
+  CHECK(owned.redirected(kRoom) == kRoom - 1);
+  owned.page().looked(kRoom);
+  CHECK_FALSE(owned.page().waits());
+}
+
+TEST_CASE("owner: with one that is gone, its queue is without a socket, whatever its page says") {
+  Owned owned;
+  CHECK(owned.redirected(kRoom) == kRoom);
+  owned.close_socket();
+  CHECK(owned.redirected(2, ANIC_REASON_PASS_NO_SOCKET) == 0);
+  owned.tick(kStart + 10 * kStale);
+  CHECK(owned.redirected(2, ANIC_REASON_PASS_NO_SOCKET) == 0);
+  CHECK(owned.page().refused() == 0);
+}
+
+TEST_CASE("owner: one that says it has taken more than there was is sent what there is") {
+  Owned owned;
+  owned.page().looked(1000);
+  CHECK(owned.redirected(100) == 100);
+}
+
+TEST_CASE("owner: a socket without a page is sent all") {
+  Instance instance;
+  instance.install(policy::parse(kPolicy, "p").value());
+  const UniqueFd socket(::socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
+  const std::uint32_t queue = 0;
+  const int fd = socket.get();
+  REQUIRE(bpf_map_update_elem(instance.maps().fd("anic_xsks"), &queue, &fd, BPF_ANY) == 0);
+  const std::vector<anic_test_packet> sent(
+      10, make_packet(lab::PacketBuilder().eth().ipv4().udp(1, 9000).payload(64).build()));
+  for (const anic_test_result& result : instance.run(Hook::Xdp, sent))
+    CHECK(result.reason == ANIC_REASON_REDIRECT_XSK);
+}
