@@ -12,6 +12,7 @@
 
 #include "base/unique_fd.hpp"
 #include "instance.hpp"
+#include "kern/owner_page.hpp"
 #include "lab/packet.hpp"
 #include "path/xsk/owner_page.hpp"
 #include "policy/parse.hpp"
@@ -32,11 +33,11 @@ constexpr const char* kPolicy = R"({"version": 1, "name": "one",
 /// An instance, one of whose queues has an owner.
 class Owned {
  public:
-  Owned() : page_(path::OwnerPage::make(kRoom).value()) {
+  Owned() : map_(kern::make_owner_page().value()), page_(path::OwnerPage::open(map_.get(), kRoom).value()) {
     instance_.install(policy::parse(kPolicy, "p").value());
     instance_.tick(kStart);
     put_socket();
-    REQUIRE(page_.enter(instance_.maps().fd("anic_xsk_pages"), 0));
+    REQUIRE(kern::enter_owner_page(instance_.maps().fd("anic_xsk_pages"), 0, map_.get()));
   }
 
   /// A socket in the slot; it need not be bound for that.
@@ -73,6 +74,7 @@ class Owned {
  private:
   Instance instance_;
   UniqueFd socket_;
+  UniqueFd map_;
   path::OwnerPage page_;
 };
 

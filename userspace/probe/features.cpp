@@ -140,11 +140,9 @@ Result<Answer> xsk_copy(Ground& ground) {
   const kern::Interface interface = ANIC_TRY(ground.new_veth());
   const auto done = ANIC_TRY(kern::attach(object, interface, {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "probe"}));
   const kern::Maps maps = ANIC_TRY(object.maps());
-  const auto bound = path::XskSocket::open({.ifname = interface.name,
-                                            .queue = 0,
-                                            .bind = path::XskBind::Copy,
-                                            .xsks_map_fd = maps.fd("anic_xsks"),
-                                            .pages_map_fd = maps.fd("anic_xsk_pages")});
+  const auto bound =
+      path::XskSocket::open({.ifname = interface.name, .queue = 0, .bind = path::XskBind::Copy});
+  if (bound) ANIC_TRY(bound->enter(maps.fd("anic_xsks")));
   return bound ? yes(fmt::format("bound one to a veth in mode {}", kern::mode_name(done.mode)))
                : no(bound.error().what);
 }

@@ -15,6 +15,7 @@
 #include "kern/instance.hpp"
 #include "kern/libbpf_log.hpp"
 #include "kern/netns.hpp"
+#include "kern/owner_page.hpp"
 #include "lab/compare.hpp"
 #include "lab/environment.hpp"
 #include "lab/experiment.hpp"
@@ -136,13 +137,15 @@ Result<int> serve_xsk(const Options& options, const kern::NetNs& netns) {
   ANIC_TRY(kern::need_privileges("serve xsk"));
   // The pin is opened out here: it may not be visible from inside.
   const kern::XskSlots slots = ANIC_TRY(kern::open_xsk_slots(netns, options.ifname));
+  const UniqueFd page = ANIC_TRY(kern::make_owner_page());
   auto socket = ANIC_TRY(netns.run([&] {
     return path::XskSocket::open({.ifname = options.ifname,
                                   .queue = options.queue,
                                   .bind = kBinds.at(options.bind),
-                                  .xsks_map_fd = slots.sockets.get(),
-                                  .pages_map_fd = slots.pages.get()});
+                                  .page_fd = page.get()});
   }));
+  ANIC_TRY(kern::enter_owner_page(slots.pages.get(), options.queue, page.get()));
+  ANIC_TRY(socket.enter(slots.sockets.get()));
   const std::string obtained = socket.zero_copy() ? "zerocopy" : "copy";
   announce(options, obtained);
   const auto counters = path::echo_xsk(socket, kWaits.at(options.wait));

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "path/xsk/owner_page.hpp"
 
-#include <bpf/bpf.h>
-#include <fmt/format.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,25 +23,14 @@ std::uint64_t load(__u64& word) noexcept { return std::atomic_ref(word).load(std
 
 void OwnerPage::Unmap::operator()(anic_owner* page) const noexcept { ::munmap(page, page_bytes()); }
 
-Result<OwnerPage> OwnerPage::make(std::uint32_t room) {
+Result<OwnerPage> OwnerPage::open(int map_fd, std::uint32_t room) {
   OwnerPage made;
-  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
-  made.map_ = UniqueFd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "anic_owner", sizeof(std::uint32_t),
-                                      sizeof(anic_owner), 1, &options));
-  if (!made.map_) return fail_errno(errno, "make the page of an owner");
-  void* at = ::mmap(nullptr, page_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, made.map_.get(), 0);
+  void* at = ::mmap(nullptr, page_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
   if (at == MAP_FAILED) return fail_errno(errno, "map the page of an owner");
   made.page_.reset(static_cast<anic_owner*>(at));
   made.page_->room = room;
   made.page_->pid = static_cast<std::uint32_t>(::getpid());
   return made;
-}
-
-Status OwnerPage::enter(int pages_map_fd, std::uint32_t queue) const {
-  const int map = map_.get();
-  if (bpf_map_update_elem(pages_map_fd, &queue, &map, BPF_ANY) != 0)
-    return fail_errno(errno, fmt::format("enter the page of the owner of queue {}", queue));
-  return {};
 }
 
 void OwnerPage::publish() noexcept { store(page_->consumed, received_ + lost_); }

@@ -9,18 +9,14 @@
 
 #include "abi/owner.h"
 #include "base/result.hpp"
-#include "base/unique_fd.hpp"
 
 namespace agentnic::path {
 
-/// A map of its own, mapped. One thread.
+/// Mapped. One thread.
 class OwnerPage final {
  public:
-  /// `room`: frames that the receive ring holds.
-  static Result<OwnerPage> make(std::uint32_t room);
-
-  /// Puts it where XDP looks for that of this queue: before its socket gets there.
-  [[nodiscard]] Status enter(int pages_map_fd, std::uint32_t queue) const;
+  /// `map_fd`: of a new page. `room`: frames that the receive ring holds.
+  static Result<OwnerPage> open(int map_fd, std::uint32_t room);
 
   /// A look at the ring, and how many frames it brought.
   void looked(std::uint32_t frames) noexcept;
@@ -38,7 +34,6 @@ class OwnerPage final {
   OwnerPage() = default;
   void publish() noexcept;
 
-  UniqueFd map_;
   std::unique_ptr<anic_owner, Unmap> page_;
   std::uint64_t received_ = 0;
   std::uint64_t lost_ = 0;

@@ -99,12 +99,14 @@ Result<XskSocket> XskSocket::open(const XskOptions& options) {
   if (::getsockopt(xsk_socket__fd(made.socket_.get()), SOL_XDP, XDP_OPTIONS, &obtained, &size) == 0) {
     made.zero_copy_ = (obtained.flags & XDP_OPTIONS_ZEROCOPY) != 0;
   }
-  made.page_ = ANIC_TRY(OwnerPage::make(kFrames));
-  ANIC_TRY(made.page_->enter(options.pages_map_fd, options.queue));
-  if (const int error = xsk_socket__update_xskmap(made.socket_.get(), options.xsks_map_fd)) {
-    return fail_errno(error, fmt::format("enter the AF_XDP socket of {} into its map", options.ifname));
-  }
+  if (options.page_fd >= 0) made.page_ = ANIC_TRY(OwnerPage::open(options.page_fd, kFrames));
   return made;
+}
+
+Status XskSocket::enter(int xsks_map_fd) const {
+  if (const int code = xsk_socket__update_xskmap(socket_.get(), xsks_map_fd))
+    return fail_errno(code, "enter an AF_XDP socket into its map");
+  return {};
 }
 
 std::span<xdp_desc> XskSocket::receive() noexcept {
@@ -114,7 +116,7 @@ std::span<xdp_desc> XskSocket::receive() noexcept {
     // A driver that found the fill ring empty waits to be told that it no longer is.
     ::recvfrom(xsk_socket__fd(socket_.get()), nullptr, 0, MSG_DONTWAIT, nullptr, nullptr);
   }
-  page_->looked(count);
+  if (page_) page_->looked(count);
   idle_looks_ = count == 0 ? idle_looks_ + 1 : 0;
   if (idle_looks_ == kIdleLooks) settle();
   for (std::uint32_t i = 0; i < count; ++i) batch_[i] = *xsk_ring_cons__rx_desc(&rings_->rx, index + i);
@@ -171,7 +173,7 @@ void XskSocket::wait() noexcept {
 /// What was lost is no longer waited for: the ring is empty, and the kernel counts what did not get there.
 void XskSocket::settle() noexcept {
   idle_looks_ = 0;
-  if (!page_->waits()) return;
+  if (!page_ || !page_->waits()) return;
   const XskLosses lost = losses();
   page_->lost(lost.rx_dropped + lost.rx_ring_full);
 }

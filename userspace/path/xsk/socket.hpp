@@ -28,8 +28,7 @@ struct XskOptions {
   std::string ifname;
   std::uint32_t queue = 0;
   XskBind bind = XskBind::Auto;
-  int xsks_map_fd = -1;   ///< borrowed: the XSKMAP whose slot `queue` will point here
-  int pages_map_fd = -1;  ///< borrowed: the map of owners' pages, in whose slot `queue` this one's will be
+  int page_fd = -1;  ///< borrowed: the owner's page (abi/owner.h); -1: it has none
 };
 
 /// Losses that the kernel counts for a socket (XDP_STATISTICS).
@@ -52,7 +51,10 @@ class XskSocket final {
   static constexpr std::uint32_t kFrameBytes = 2048;
   static constexpr std::size_t kBatch = 64;
 
+  /// Bound, and not yet receiving.
   static Result<XskSocket> open(const XskOptions& options);
+  /// Puts it into the slot of its queue: from now on it receives.
+  [[nodiscard]] Status enter(int xsks_map_fd) const;
   XskSocket(XskSocket&&) = default;
   XskSocket& operator=(XskSocket&&) = delete;  // members must go in the reverse of their order
   XskSocket(const XskSocket&) = delete;
@@ -79,7 +81,7 @@ class XskSocket final {
   /// flush().
   [[nodiscard]] std::uint64_t refused_kicks() const noexcept { return refused_kicks_; }
   /// Frames that took path A, because this owner did not keep up.
-  [[nodiscard]] std::uint64_t refused_frames() const noexcept { return page_->refused(); }
+  [[nodiscard]] std::uint64_t refused_frames() const noexcept { return page_ ? page_->refused() : 0; }
 
  private:
   struct Unmap {
