@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The page of who owns the AF_XDP socket of a queue: what was redirected to it, and what it has taken of that.
- * Its owner maps it and can write all of it; what is wrong in it loses frames of this queue's xsk services,
- * and nothing of anybody else. docs/afxdp.md says what comes of it.
+ * The page of who owns the AF_XDP socket of a queue: what was redirected to it, and what it has taken of
+ * that. Its owner maps it and can write all of it; what is wrong in it loses frames of this queue's xsk
+ * services, and nothing of anybody else. docs/afxdp.md says what comes of it.
  */
 #ifndef ANIC_ABI_OWNER_H
 #define ANIC_ABI_OWNER_H
