@@ -174,7 +174,7 @@ const std::map<std::string, Layout> kOurs = {
        MEMBER(anic_observed_tenant, stated_bps), MEMBER(anic_observed_tenant, bulk_bps),
        MEMBER(anic_observed_tenant, free_ns), MEMBER(anic_observed_tenant, bulk_now_bps),
        MEMBER(anic_observed_tenant, bulk_stated_bps), MEMBER(anic_observed_tenant, bulk_least_bps),
-       MEMBER(anic_observed_tenant, escalated)}}},
+       MEMBER(anic_observed_tenant, escalated), MEMBER(anic_observed_tenant, rebalanced)}}},
     {"anic_observation",
      {sizeof(anic_observation),
       {MEMBER(anic_observation, sequence), MEMBER(anic_observation, at_ns), MEMBER(anic_observation, number),
@@ -290,6 +290,7 @@ struct Sizes {
 const std::map<std::string, Sizes> kInnerMaps = {
     {"anic_trie", {sizeof(anic_prefix), sizeof(std::uint32_t)}},
     {"anic_sender_map", {sizeof(anic_sender), sizeof(std::uint32_t)}},
+    {"anic_xsk_page", {sizeof(std::uint32_t), sizeof(anic_owner)}},
 };
 
 std::string name_of(const btf* types, std::uint32_t offset) { return btf__name_by_offset(types, offset); }
