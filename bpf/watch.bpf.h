@@ -355,7 +355,8 @@ static __always_inline int anic_tick_at(__u64 now_ns)
 	code = anic_guard_tick(now_ns);
 	if (!now_ns)
 		now_ns = bpf_ktime_get_ns();
-	state->tick_ns = now_ns;
+	state->tick_ns += anic_min(now_ns - state->ticked_ns, ANIC_OWNER_STEP_NS);
+	state->ticked_ns = now_ns;
 	anic_share_out(ANIC_DIRECTION_IN, (__u32)state->word, now_ns);
 	anic_share_out(ANIC_DIRECTION_OUT, (__u32)state->word, now_ns);
 	anic_turn_tick((__u32)state->word, now_ns);

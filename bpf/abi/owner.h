@@ -11,6 +11,7 @@
 
 /* What waits for an owner that long, while it gives no sign of life, has met one that is stalled. */
 #define ANIC_OWNER_STALE_NS 50000000
+#define ANIC_OWNER_STEP_NS 10000000 /* of the time that is waited, a tick counts for no more */
 
 struct anic_owner {
 	/* written at XDP, by the one CPU whose queue it is, or by several */

@@ -145,9 +145,12 @@ struct anic_state {
 	__u64 hash_factor; /* odd; like the keys random, of this instance: nobody can aim at an entry of the
 			      flow cache */
 	__u32 hash_keys[ANIC_HASH_KEYS];
-	__u64 tick_ns; /* CLOCK_MONOTONIC at the last tick: a clock that costs nothing to read */
+	/* For owners of AF_XDP sockets, a clock that costs nothing to read: it goes on at each tick, like
+	 * CLOCK_MONOTONIC, but by ANIC_OWNER_STEP_NS at most, so that a late tick makes nobody late */
+	__u64 tick_ns;
+	__u64 ticked_ns; /* CLOCK_MONOTONIC: of the last tick */
 };
-ANIC_ASSERT(sizeof(struct anic_state) == 80);
+ANIC_ASSERT(sizeof(struct anic_state) == 88);
 #define ANIC_STATE_POLICIES(word) ((__u32)((word) >> 48))
 #define ANIC_STATE_WORD(generation, uses, policies)                                                          \
 	((__u64)(policies) << 48 | (__u64)((uses) & 0xffff) << 32 | (__u32)(generation))

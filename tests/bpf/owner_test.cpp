@@ -7,6 +7,7 @@
 #include <linux/bpf.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <vector>
 
@@ -49,7 +50,18 @@ class Owned {
     REQUIRE(bpf_map_update_elem(instance_.maps().fd("anic_xsks"), &queue, &fd, BPF_ANY) == 0);
   }
   void close_socket() { socket_.reset(); }
-  void tick(std::uint64_t now_ns) const { instance_.tick(now_ns); }
+  /// Ticks until then, 10 ms or what is left apart.
+  void tick(std::uint64_t until_ns) {
+    while (now_ns_ < until_ns) {
+      now_ns_ = std::min<std::uint64_t>(now_ns_ + ANIC_OWNER_STEP_NS, until_ns);
+      instance_.tick(now_ns_);
+    }
+  }
+  /// One tick, late or not.
+  void tick_once(std::uint64_t now_ns) {
+    now_ns_ = now_ns;
+    instance_.tick(now_ns);
+  }
 
   /// How many of so many packets go to the socket; all others go to path A, for this reason.
   [[nodiscard]] std::size_t redirected(std::size_t packets,
@@ -73,6 +85,7 @@ class Owned {
 
  private:
   Instance instance_;
+  std::uint64_t now_ns_ = kStart;
   UniqueFd socket_;
   UniqueFd map_;
   path::OwnerPage page_;
@@ -85,11 +98,12 @@ TEST_CASE("owner: what its rings do not hold takes path A, until it has taken so
   CHECK(owned.redirected(kRoom + 2) == kRoom);
   CHECK(owned.page().refused() == 2);
   CHECK(owned.redirected(1) == 0);
-  owned.page().looked(kRoom - 1);
+  owned.page().looked(kRoom - 1, kRoom);
   CHECK(owned.redirected(kRoom) == kRoom - 1);
   CHECK(owned.page().waits());
-  owned.page().looked(kRoom);
+  owned.page().looked(kRoom, 1);
   CHECK_FALSE(owned.page().waits());
+  CHECK(owned.redirected(3) == 1);  // it has given its buffers to others
 }
 
 TEST_CASE("owner: who gives no sign of life while frames wait is stalled, and back with the next sign") {
@@ -100,13 +114,13 @@ TEST_CASE("owner: who gives no sign of life while frames wait is stalled, and ba
   owned.tick(kStart + kStale);
   CHECK(owned.redirected(1) == 0);
   SECTION("a look at the ring that brings nothing is one") {
-    owned.page().looked(0);
+    owned.page().looked(0, kRoom);
     CHECK(owned.redirected(1) == 1);
     owned.tick(kStart + 2 * kStale);
     CHECK(owned.redirected(1) == 0);
   }
   SECTION("frames that are taken are one") {
-    owned.page().looked(2);
+    owned.page().looked(2, kRoom);
     CHECK(owned.redirected(1) == 1);
   }
 }
@@ -114,23 +128,32 @@ TEST_CASE("owner: who gives no sign of life while frames wait is stalled, and ba
 TEST_CASE("owner: who sleeps for long while nothing comes is not stalled") {
   Owned owned;
   CHECK(owned.redirected(2) == 2);
-  owned.page().looked(2);
-  owned.tick(kStart + 1000 * kStale);
+  owned.page().looked(2, kRoom);
+  owned.tick(kStart + 10 * kStale);
   CHECK(owned.redirected(2) == 2);
-  owned.tick(kStart + 1001 * kStale - 1);
+  owned.tick(kStart + 11 * kStale - 1);
   CHECK(owned.redirected(1) == 1);
-  owned.tick(kStart + 1001 * kStale);
+  owned.tick(kStart + 11 * kStale);
+  CHECK(owned.redirected(1) == 0);
+}
+
+TEST_CASE("owner: a tick that comes late makes nobody stalled, however late") {
+  Owned owned;
+  CHECK(owned.redirected(1) == 1);
+  owned.tick_once(kStart + 100 * kStale);
+  CHECK(owned.redirected(1) == 1);
+  owned.tick(kStart + 101 * kStale);
   CHECK(owned.redirected(1) == 0);
 }
 
 TEST_CASE("owner: what was lost on the way to its ring waits no longer once it is known") {
   Owned owned;
   CHECK(owned.redirected(kRoom) == kRoom);
-  owned.page().looked(1);
+  owned.page().looked(1, kRoom);
   owned.page().lost(2);
   owned.page().lost(2);  // in all, not once more
   CHECK(owned.redirected(kRoom) == kRoom - 1);
-  owned.page().looked(kRoom);
+  owned.page().looked(kRoom, kRoom);
   CHECK_FALSE(owned.page().waits());
 }
 
@@ -146,7 +169,7 @@ TEST_CASE("owner: with one that is gone, its queue is without a socket, whatever
 
 TEST_CASE("owner: one that says it has taken more than there was is sent what there is") {
   Owned owned;
-  owned.page().looked(1000);
+  owned.page().looked(1000, kRoom);
   CHECK(owned.redirected(100) == 100);
 }
 

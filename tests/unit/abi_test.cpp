@@ -71,7 +71,7 @@ const std::map<std::string, Layout> kOurs = {
     {"anic_state",
      {sizeof(anic_state),
       {MEMBER(anic_state, word), MEMBER(anic_state, hash_factor), MEMBER(anic_state, hash_keys),
-       MEMBER(anic_state, tick_ns)}}},
+       MEMBER(anic_state, tick_ns), MEMBER(anic_state, ticked_ns)}}},
     {"anic_bucket",
      {sizeof(anic_bucket),
       {MEMBER(anic_bucket, paid), MEMBER(anic_bucket, cost), MEMBER(anic_bucket, rate_bps),

@@ -63,6 +63,8 @@ Status seal(const Maps& maps, const std::optional<ChainKey>& chain_key) {
   anic_state state{};
   ANIC_TRY(draw(state));
   state.word = 0;
+  state.tick_ns = 0;
+  state.ticked_ns = 0;
   state.hash_factor |= 1;
   ANIC_TRY(maps.write("anic_state", 0, state));
   ANIC_TRY(maps.write("anic_chain", 0, ANIC_TRY(begin_chain(chain_key))));

@@ -17,4 +17,8 @@ Result<UniqueFd> make_owner_page();
 /// other, and before the socket is in its own map.
 Status enter_owner_page(int pages_fd, std::uint32_t queue, int page_fd);
 
+/// Takes it away again, before its owner's socket is closed. A page whose owner was killed stays, and governs
+/// what gets into its queue's slot without a page of its own.
+void leave_owner_page(int pages_fd, std::uint32_t queue);
+
 }  // namespace agentnic::kern

@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <sys/wait.h>
+
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <string>
@@ -77,8 +80,9 @@ Result<double> failover_ms(const Bench& bench) {
   int answers = 0;
   for (int i = 0; i < kBefore; ++i) answers += asker.ask(asker.next()) ? 1 : 0;
   if (answers == 0) return fail(Exit::Failed, "the owner of an AF_XDP socket does not answer");
-  ::kill(owner.pid(), SIGSTOP);
   const std::uint64_t begun = monotonic_ns();
+  if (::kill(owner.pid(), SIGSTOP) != 0 || ::waitpid(owner.pid(), nullptr, WUNTRACED) != owner.pid())
+    return fail_errno(errno, "stop the owner of an AF_XDP socket");
   const std::uint64_t first = asker.next();
   while (!asker.ask(first)) {
     if (monotonic_ns() - begun > kPatienceNs) return fail(Exit::Failed, "nobody took over from the owner");

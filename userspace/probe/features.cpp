@@ -142,9 +142,9 @@ Result<Answer> xsk_copy(Ground& ground) {
   const kern::Maps maps = ANIC_TRY(object.maps());
   const auto bound =
       path::XskSocket::open({.ifname = interface.name, .queue = 0, .bind = path::XskBind::Copy});
-  if (bound) ANIC_TRY(bound->enter(maps.fd("anic_xsks")));
-  return bound ? yes(fmt::format("bound one to a veth in mode {}", kern::mode_name(done.mode)))
-               : no(bound.error().what);
+  if (!bound) return no(bound.error().what);
+  if (const Status entered = bound->enter(maps.fd("anic_xsks")); !entered) return no(entered.error().what);
+  return yes(fmt::format("bound one to a veth in mode {}", kern::mode_name(done.mode)));
 }
 
 // --- the table ---

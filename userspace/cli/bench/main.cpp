@@ -149,6 +149,7 @@ Result<int> serve_xsk(const Options& options, const kern::NetNs& netns) {
   const std::string obtained = socket.zero_copy() ? "zerocopy" : "copy";
   announce(options, obtained);
   const auto counters = path::echo_xsk(socket, kWaits.at(options.wait));
+  kern::leave_owner_page(slots.pages.get(), options.queue);
   Json json = served(options, obtained, counters.echo);
   const auto losses = socket.losses();
   json["losses"] = {{"rx_dropped", losses.rx_dropped},           {"rx_ring_full", losses.rx_ring_full},

@@ -35,7 +35,8 @@ Result<OwnerPage> OwnerPage::open(int map_fd, std::uint32_t room) {
 
 void OwnerPage::publish() noexcept { store(page_->consumed, received_ + lost_); }
 
-void OwnerPage::looked(std::uint32_t frames) noexcept {
+void OwnerPage::looked(std::uint32_t frames, std::uint32_t room) noexcept {
+  std::atomic_ref(page_->room).store(room, std::memory_order_release);  // before what it is less for
   store(page_->beat, page_->beat + 1);
   if (frames == 0) return;
   received_ += frames;
@@ -43,7 +44,7 @@ void OwnerPage::looked(std::uint32_t frames) noexcept {
 }
 
 void OwnerPage::lost(std::uint64_t frames) noexcept {
-  if (frames == lost_) return;
+  if (frames <= lost_) return;
   lost_ = frames;
   store(page_->lost, frames);
   publish();

@@ -15,11 +15,11 @@ namespace agentnic::path {
 /// Mapped. One thread.
 class OwnerPage final {
  public:
-  /// `map_fd`: of a new page. `room`: frames that the receive ring holds.
+  /// `map_fd`: of a new page. `room`: see looked().
   static Result<OwnerPage> open(int map_fd, std::uint32_t room);
 
-  /// A look at the ring, and how many frames it brought.
-  void looked(std::uint32_t frames) noexcept;
+  /// A look at the ring, how many frames it brought, and for how many there is room from now on.
+  void looked(std::uint32_t frames, std::uint32_t room) noexcept;
   /// All that the kernel has lost of what was redirected, since the socket was made.
   void lost(std::uint64_t frames) noexcept;
   /// Whether there is more that was redirected than was received or lost. It may be on its way.

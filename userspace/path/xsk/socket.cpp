@@ -19,9 +19,11 @@ constexpr std::size_t kAreaBytes = std::size_t{XskSocket::kFrames} * XskSocket::
 // The kernel tears a closed socket down later, and answers EBUSY until then.
 constexpr int kBusyTries = 100;
 constexpr std::uint32_t kFramesPerKick = 32;  // TX_BATCH_SIZE of net/xdp/xsk.c
-// Looks at an empty ring, and sleeps, after which it is found out what was lost of what it waits for.
+// Looks at an empty ring, and sleep, after which it is found out what was lost of what it waits for. Sleep is
+// shorter than ANIC_OWNER_STALE_NS: one that was not woken, because a frame was lost, is not stalled.
 constexpr std::uint32_t kIdleLooks = 4096;
-constexpr int kPatienceMs = 100;
+constexpr int kPatienceMs = 40;
+static_assert(kPatienceMs * 1'000'000LL < ANIC_OWNER_STALE_NS);
 constexpr auto kBusyPause = std::chrono::milliseconds(10);
 
 std::uint16_t bind_flags(XskBind bind) {
@@ -99,7 +101,7 @@ Result<XskSocket> XskSocket::open(const XskOptions& options) {
   if (::getsockopt(xsk_socket__fd(made.socket_.get()), SOL_XDP, XDP_OPTIONS, &obtained, &size) == 0) {
     made.zero_copy_ = (obtained.flags & XDP_OPTIONS_ZEROCOPY) != 0;
   }
-  if (options.page_fd >= 0) made.page_ = ANIC_TRY(OwnerPage::open(options.page_fd, kFrames));
+  if (options.page_fd >= 0) made.page_ = ANIC_TRY(OwnerPage::open(options.page_fd, made.room()));
   return made;
 }
 
@@ -116,9 +118,11 @@ std::span<xdp_desc> XskSocket::receive() noexcept {
     // A driver that found the fill ring empty waits to be told that it no longer is.
     ::recvfrom(xsk_socket__fd(socket_.get()), nullptr, 0, MSG_DONTWAIT, nullptr, nullptr);
   }
-  if (page_) page_->looked(count);
-  idle_looks_ = count == 0 ? idle_looks_ + 1 : 0;
-  if (idle_looks_ == kIdleLooks) settle();
+  held_ += count;
+  if (page_) {
+    page_->looked(count, room());
+    if (count == 0 && (++idle_looks_ % kIdleLooks == 0 || page_->refused() != refused_)) settle();
+  }
   for (std::uint32_t i = 0; i < count; ++i) batch_[i] = *xsk_ring_cons__rx_desc(&rings_->rx, index + i);
   if (count != 0) xsk_ring_cons__release(&rings_->rx, count);
   return {batch_, count};
@@ -133,6 +137,7 @@ void XskSocket::send(const xdp_desc& frame) noexcept {
 
 void XskSocket::recycle(const xdp_desc& frame) noexcept {
   std::uint32_t index = 0;
+  --held_;
   xsk_ring_prod__reserve(&rings_->fill, 1, &index);
   *xsk_ring_prod__fill_addr(&rings_->fill, index) = frame.addr - frame.addr % kFrameBytes;
   xsk_ring_prod__submit(&rings_->fill, 1);
@@ -170,10 +175,19 @@ void XskSocket::wait() noexcept {
   if (::poll(&waiting, 1, kPatienceMs) == 0) settle();
 }
 
+/// For how many frames there are buffers, with some to spare for CPUs that come at the same time. A driver
+/// that does zero-copy fills its own ring with them: half of them stay there, or nothing at all would come
+/// in.
+std::uint32_t XskSocket::room() const noexcept {
+  const std::uint32_t taken = held_ + kBatch + (zero_copy_ ? kFrames / 2 : 0);
+  return kFrames - std::min(taken, kFrames);
+}
+
 /// What was lost is no longer waited for: the ring is empty, and the kernel counts what did not get there.
 void XskSocket::settle() noexcept {
-  idle_looks_ = 0;
-  if (!page_ || !page_->waits()) return;
+  if (!page_) return;
+  refused_ = page_->refused();
+  if (!page_->waits()) return;
   const XskLosses lost = losses();
   page_->lost(lost.rx_dropped + lost.rx_ring_full);
 }

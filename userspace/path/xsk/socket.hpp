@@ -95,6 +95,7 @@ class XskSocket final {
   };
   XskSocket() = default;
   static int create(XskSocket& made, const XskOptions& options);
+  [[nodiscard]] std::uint32_t room() const noexcept;
   void settle() noexcept;
 
   std::unique_ptr<std::byte, Unmap> memory_;
@@ -102,7 +103,9 @@ class XskSocket final {
   std::unique_ptr<xsk_umem, int (*)(xsk_umem*)> umem_{nullptr, xsk_umem__delete};
   std::unique_ptr<xsk_socket, void (*)(xsk_socket*)> socket_{nullptr, xsk_socket__delete};
   std::optional<OwnerPage> page_;
+  std::uint32_t held_ = 0;  // frames that are not in the fill ring, nor on the way through the receive ring
   std::uint32_t idle_looks_ = 0;
+  std::uint64_t refused_ = 0;  // when what was lost was last asked for
   xdp_desc batch_[kBatch] = {};
   std::uint32_t in_flight_ = 0;  // queued for transmission and not yet completed
   std::uint32_t unsent_ = 0;     // queued since the last submit
