@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * The page of who owns the AF_XDP socket of a queue: what was redirected to it, and what it has taken of
- * that. Its owner maps it and can write all of it; what is wrong in it loses frames of this queue's xsk
- * services, and nothing of anybody else. docs/afxdp.md says what comes of it.
+ * that. Its owner maps it and can write all of it; in copy mode, what is wrong in it loses frames of this
+ * queue's xsk services, and nothing of anybody else. docs/afxdp.md says what comes of it.
  */
 #ifndef ANIC_ABI_OWNER_H
 #define ANIC_ABI_OWNER_H
@@ -22,9 +22,9 @@ struct anic_owner {
 	__u64 _pad[4];
 	/* written by the owner */
 	__u64 consumed; /* of `sent`: received, or lost after the verdict (XDP_STATISTICS) */
-	__u64 lost;	/* of those: lost */
+	__u64 lost;	/* of those: lost; for people */
 	__u64 beat;	/* changes with each look at the ring */
-	__u32 room;	/* frames that its rings hold */
+	__u32 room;	/* frames that it has buffers for */
 	__u32 pid;	/* for people: in its own namespace */
 	__u64 _pad2[4];
 };
