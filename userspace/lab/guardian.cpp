@@ -158,10 +158,6 @@ policy::Policy full_policy() {
   return made;
 }
 
-Json one_sided(const RowWords& words, const std::vector<double>& values, double target, Bound bound) {
-  return bench_row(words, values, std::vector<double>(values.size(), 1.0), 0, target, bound, "");
-}
-
 /// A record's MAC alone, as libsodium computes it: what the same machine does natively at the same time.
 double native_mac_ns() {
   audit::Chain chain;
@@ -241,7 +237,7 @@ Result<Json> tick_us() {
     }
     values.push_back(sum / kTicks);
   }
-  return one_sided(
+  return bench_row_alone(
       {.id = "tick_us",
        .unit = "us",
        .peer = "",
@@ -251,7 +247,7 @@ Result<Json> tick_us() {
            "{} possible CPUs; the longest took {:.0f} us; 100 us are 1 % of a CPU at a tick of "
            "10 ms",
            kTicks, ANIC_TENANTS_MAX - 1, ANIC_SESSIONS_MAX, ANIC_ACTIONS_MAX, kManyCpus, longest)},
-      values, 100, Bound::AtMost);
+      values, 100, Bound::AtMost, "");
 }
 
 Result<Json> failsafe_ms(const Bench& bench) {
@@ -270,14 +266,14 @@ Result<Json> failsafe_ms(const Bench& bench) {
     ANIC_TRY(guarded.attached.set(false));
     if (stop_requested()) return fail(Exit::Failed, "stopped");
   }
-  return one_sided(
+  return bench_row_alone(
       {.id = "failsafe_ms",
        .unit = "ms",
        .peer = "",
        .note = fmt::format("from a session's last drain to fail-safe of its tenant, with a heartbeat "
                            "of {} ms and a tick of {} ms: the deadline plus at most two ticks",
                            kHeartbeatMs, kTickMs)},
-      values, kHeartbeatMs + 2 * kTickMs, Bound::AtMost);
+      values, kHeartbeatMs + 2 * kTickMs, Bound::AtMost, "");
 }
 
 }  // namespace agentnic::lab

@@ -42,4 +42,9 @@ Json bench_row(const RowWords& words, const std::vector<double>& values, const s
                                    words.note, problem.empty() ? "" : "; " + problem)}};
 }
 
+Json bench_row_alone(const RowWords& words, const std::vector<double>& values, double target, Bound bound,
+                     const std::string& problem) {
+  return bench_row(words, values, std::vector<double>(values.size(), 1.0), 0, target, bound, problem);
+}
+
 }  // namespace agentnic::lab

@@ -41,4 +41,8 @@ enum class Bound { AtMost, AtLeast };
 Json bench_row(const RowWords& words, const std::vector<double>& values, const std::vector<double>& ratios,
                double peer_value, double target, Bound bound, const std::string& problem);
 
+/// Of values that no peer has.
+Json bench_row_alone(const RowWords& words, const std::vector<double>& values, double target, Bound bound,
+                     const std::string& problem);
+
 }  // namespace agentnic::lab

@@ -177,7 +177,7 @@ Result<Json> quota_error_pct() {
   const std::string problem = offered < 2 ? "too little was offered to find a limit"
                               : two_cpus  ? ""
                                           : "one CPU: half of the cases were left out";
-  return bench_row(
+  return bench_row_alone(
       {.id = "quota_error_pct",
        .unit = "%",
        .peer = "the configured rate",
@@ -185,7 +185,7 @@ Result<Json> quota_error_pct() {
            "the furthest off of 8 cases (in and out; one CPU, two, borrowing, 3 to 1) at 250 Mbit/s to 1 "
            "Gbit/s over one second, wire bytes; last: {}; at least {:.1f} times as much was offered",
            worst_case, offered)},
-      worst, std::vector<double>(worst.size(), 1.0), 0, kTarget, Bound::AtMost, problem);
+      worst, kTarget, Bound::AtMost, problem);
 }
 
 }  // namespace agentnic::lab

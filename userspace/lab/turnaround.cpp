@@ -154,7 +154,7 @@ Result<Json> turnaround_error_pct(const Bench& bench) {
     if (stop_requested()) return fail(Exit::Failed, "stopped");
   }
   if (bench.client_cpu == bench.server_cpu) problem = "client and server shared one CPU";
-  return bench_row(
+  return bench_row_alone(
       {.id = "turnaround_error_pct",
        .unit = "%",
        .peer = "what the client measures",
@@ -163,7 +163,7 @@ Result<Json> turnaround_error_pct(const Bench& bench) {
            "client's; closed loop over veth, both ends blocking, a server that takes 2 ms, and 8 ms "
            "for one in {}; at worst {}",
            kLateEvery, worst)},
-      errors, std::vector<double>(errors.size(), 1.0), 0, kTarget, Bound::AtMost, problem);
+      errors, kTarget, Bound::AtMost, problem);
 }
 
 }  // namespace agentnic::lab
