@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Turnaround on real packets: what the dataplane says against what a client of a slow server sees, at the server's interface and at
-# the client's. An emulated guest is given ten times as long, and no p99, which needs 1,000 answers.
+# the client's. An emulated guest is given ten times as long.
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
 # shellcheck disable=SC2034  # of the harness
@@ -10,9 +10,9 @@ OF_ALL=alone # what they measure others would disturb
 TURNS=$ROOT/tests/harness/turns.py
 PATIENCE=${AGENTNIC_PATIENCE:-1}
 SCALE=1
-ASK_S=2
+ASK_S=3
 LINK_RATE=1Mbit
-[ "$PATIENCE" = 1 ] || SCALE=10 ASK_S=8 LINK_RATE=200Kbit
+[ "$PATIENCE" = 1 ] || SCALE=10 ASK_S=5 LINK_RATE=200Kbit
 USUAL_MS=$((5 * SCALE))
 LATE_MS=$((20 * SCALE))
 SLO_MS=$((10 * SCALE))
@@ -63,8 +63,12 @@ near() {
 agrees() {
     local samples over missed
     near "p50 at $1" "$(turns "$1" .p50_ns)" "$(jq .p50_ns <<<"$seen")"
-    [ "$PATIENCE" != 1 ] || near "p99 at $1" "$(turns "$1" .p99_ns)" "$(jq .p99_ns <<<"$seen")"
     samples=$(turns "$1" .samples)
+    if [ "$(turns "$1" '.histogram_ns | map(.[1]) | add')" -ge 1000 ]; then
+        near "p99 at $1" "$(turns "$1" .p99_ns)" "$(jq .p99_ns <<<"$seen")"
+    else # few ticks came, so that few requests were looked at
+        equal "$(turns "$1" .p99_ns)" null "p99 of $samples samples at $1"
+    fi
     over=$(turns "$1" .over_slo)
     missed=$(turns "$1" .missed)
     [ "$samples" -le "$(jq .answers <<<"$seen")" ] || fail "more samples at $1 than answers: $samples, $seen"
