@@ -60,6 +60,7 @@ struct anic_scratch {
 };
 
 #define ANIC_READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
+#define ANIC_WRITE_ONCE(x, value) (*(volatile __typeof__(x) *)&(x) = (value))
 
 /* --- the policy: two slots, filled by userspace while they are not in force --- */
 

@@ -31,6 +31,23 @@ static __always_inline int anic_keeps_up(struct anic_owner *owner, __u64 now_ns)
 	       (__s64)(now_ns - owner->alive_ns) < ANIC_OWNER_STALE_NS;
 }
 
+/*
+ * The time of frame `n`, the owner's count of which begins with 1. It is a sample if no other is outstanding.
+ * Of CPUs that come here at once the last one's stays. An owner can spoil its own samples only.
+ */
+static __always_inline void anic_sample(struct anic_owner *owner, __u64 n)
+{
+	if (n % ANIC_OWNER_SAMPLE_EVERY != 1 || owner->sample_at != ANIC_READ_ONCE(owner->sampled))
+		return;
+	/*
+	 * The owner reads sample_at first. x86 shows stores in the order of the program, which the compiler
+	 * keeps here; elsewhere a sample may be seen with the time of the one before it.
+	 */
+	ANIC_WRITE_ONCE(owner->sample_ns, bpf_ktime_get_ns());
+	barrier();
+	ANIC_WRITE_ONCE(owner->sample_at, n);
+}
+
 /* To the socket of this queue: the verdict, and its reason. Without one, or one that takes it: path A. */
 static __always_inline int anic_to_owner(__u32 queue, __u64 now_ns, __u32 *reason)
 {
@@ -49,7 +66,7 @@ static __always_inline int anic_to_owner(__u32 queue, __u64 now_ns, __u32 *reaso
 	verdict = bpf_redirect_map(&anic_xsks, queue, XDP_PASS);
 	*reason = verdict == XDP_REDIRECT ? ANIC_REASON_REDIRECT_XSK : ANIC_REASON_PASS_NO_SOCKET;
 	if (owner && verdict == XDP_REDIRECT)
-		__sync_fetch_and_add(&owner->sent, 1);
+		anic_sample(owner, __sync_fetch_and_add(&owner->sent, 1) + 1);
 	return verdict;
 }
 

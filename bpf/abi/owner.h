@@ -13,21 +13,38 @@
 #define ANIC_OWNER_STALE_NS 50000000
 #define ANIC_OWNER_STEP_NS 10000000 /* of the time that is waited, a tick counts for no more */
 
+/*
+ * How long frames take from XDP to what their owner answers, by samples. XDP takes the time of one frame in
+ * ANIC_OWNER_SAMPLE_EVERY, unless a sample is outstanding; the owner says with `sampled` that it has taken
+ * or given up the last one.
+ */
+#define ANIC_OWNER_SAMPLE_EVERY 16
+#define ANIC_OWNER_TURNS 24
+#define ANIC_OWNER_TURN_LOG2 6 /* bucket b: from 2^(b + 6) ns on; the first has what is less, too */
+
 struct anic_owner {
 	/* written at XDP, by the one CPU whose queue it is, or by several */
-	__u64 sent;	/* frames that were redirected */
-	__u64 beats;	/* the owner's sign of life, as XDP saw it last ... */
-	__u64 alive_ns; /* ... and since when it is the same, or nothing waited; of anic_state.tick_ns */
-	__u64 refused;	/* frames that took path A because the owner did not keep up */
-	__u64 _pad[4];
+	__u64 sent;	 /* frames that were redirected */
+	__u64 beats;	 /* the owner's sign of life, as XDP saw it last ... */
+	__u64 alive_ns;	 /* ... and since when it is the same, or nothing waited; of anic_state.tick_ns */
+	__u64 refused;	 /* frames that took path A because the owner did not keep up */
+	__u64 sample_at; /* `sent` with the frame that is sampled; 0: none was yet */
+	__u64 sample_ns; /* CLOCK_MONOTONIC: when that came; written before sample_at */
+	__u64 _pad[2];
 	/* written by the owner */
 	__u64 consumed; /* of `sent`: received, or lost after the verdict (XDP_STATISTICS) */
 	__u64 lost;	/* of those: lost; for people */
 	__u64 beat;	/* changes with each look at the ring */
 	__u32 room;	/* frames that it has buffers for */
 	__u32 pid;	/* for people: in its own namespace */
-	__u64 _pad2[4];
+	__u64 sampled;	/* the sample_at that it has taken or given up; one that differs is outstanding */
+	/* for people */
+	__u64 transmitted; /* frames that it has given to the device */
+	__u64 samples;	   /* that it has taken */
+	__u64 _pad2;
+	__u32 turns[ANIC_OWNER_TURNS]; /* how many took how long */
+	__u64 _pad3[4];
 };
-ANIC_ASSERT(sizeof(struct anic_owner) == 128); /* two cache lines: each has one writer */
+ANIC_ASSERT(sizeof(struct anic_owner) == 256); /* whole cache lines: each has one writer */
 
 #endif

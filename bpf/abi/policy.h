@@ -82,6 +82,8 @@ struct anic_sender {
 };
 ANIC_ASSERT(sizeof(struct anic_sender) == 16);
 
+#define ANIC_NO_OWNER 0xffffffff /* no user's id: (uid_t)-1 */
+
 /* The value of anic_services, indexed by slot * ANIC_SERVICES_MAX + id. An unused row is zero. */
 struct anic_service {
 	char name[ANIC_NAME_LEN];
@@ -92,8 +94,10 @@ struct anic_service {
 	__u8 cls;      /* enum anic_class */
 	__u8 path;     /* enum anic_path */
 	__u8 fresh;    /* 1: the id had another name before, so that anic_commit clears its counters */
+	__u32 owner;   /* uid of who may own its AF_XDP sockets, or ANIC_NO_OWNER */
+	__u32 _pad;
 };
-ANIC_ASSERT(sizeof(struct anic_service) == ANIC_NAME_LEN + 8);
+ANIC_ASSERT(sizeof(struct anic_service) == ANIC_NAME_LEN + 16);
 
 /* The value of anic_tenants, indexed by slot * ANIC_TENANTS_MAX + id. An unused row has no name. */
 struct anic_tenant {

@@ -5,12 +5,15 @@
 
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <memory>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "base/unique_fd.hpp"
 #include "instance.hpp"
 #include "kern/owner_page.hpp"
@@ -82,13 +85,25 @@ class Owned {
   }
 
   path::OwnerPage& page() { return page_; }
+  /// The words of the page, those of XDP too.
+  anic_owner& words() { return *words_; }
 
  private:
+  struct Unmap {
+    void operator()(anic_owner* words) const noexcept { ::munmap(words, sizeof(*words)); }
+  };
+  static std::unique_ptr<anic_owner, Unmap> map_words(int map_fd) {
+    void* at = ::mmap(nullptr, sizeof(anic_owner), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+    REQUIRE(at != MAP_FAILED);
+    return std::unique_ptr<anic_owner, Unmap>(static_cast<anic_owner*>(at));
+  }
+
   Instance instance_;
   std::uint64_t now_ns_ = kStart;
   UniqueFd socket_;
   UniqueFd map_;
   path::OwnerPage page_;
+  std::unique_ptr<anic_owner, Unmap> words_ = map_words(map_.get());
 };
 
 }  // namespace
@@ -171,6 +186,61 @@ TEST_CASE("owner: one that says it has taken more than there was is sent what th
   Owned owned;
   owned.page().looked(1000, kRoom);
   CHECK(owned.redirected(100) == 100);
+}
+
+TEST_CASE("owner: of 16 frames the first is a sample with its time, the next one after that is taken") {
+  constexpr std::uint32_t kAmple = 1000;
+  Owned owned;
+  anic_owner& words = owned.words();
+  owned.page().looked(0, kAmple);
+  CHECK(words.sample_at == 0);
+
+  const std::uint64_t before_ns = monotonic_ns();
+  CHECK(owned.redirected(1) == 1);
+  CHECK(words.sample_at == 1);
+  const std::uint64_t sample_ns = words.sample_ns;
+  CHECK(sample_ns >= before_ns);
+  CHECK(sample_ns <= monotonic_ns());
+
+  CHECK(owned.redirected(3 * ANIC_OWNER_SAMPLE_EVERY) == 3 * ANIC_OWNER_SAMPLE_EVERY);
+  CHECK(words.sample_at == 1);
+  CHECK(words.sample_ns == sample_ns);
+
+  words.sampled = 1;
+  CHECK(owned.redirected(ANIC_OWNER_SAMPLE_EVERY - 1) == ANIC_OWNER_SAMPLE_EVERY - 1);
+  CHECK(words.sample_at == 1);
+  CHECK(owned.redirected(1) == 1);
+  CHECK(words.sent == 4 * ANIC_OWNER_SAMPLE_EVERY + 1);
+  CHECK(words.sample_at == words.sent);
+  CHECK(words.sample_ns > sample_ns);
+}
+
+TEST_CASE("owner: what takes path A is no sample") {
+  Owned owned;
+  owned.page().looked(0, 0);
+  CHECK(owned.redirected(2 * ANIC_OWNER_SAMPLE_EVERY) == 0);
+  CHECK(owned.words().sample_at == 0);
+  CHECK(owned.words().sample_ns == 0);
+}
+
+TEST_CASE("owner: one that writes nonsense of samples gets all its frames, and no samples until it stops") {
+  constexpr std::uint32_t kAmple = 1000;
+  Owned owned;
+  anic_owner& words = owned.words();
+  owned.page().looked(0, kAmple);
+  words.sampled = ~std::uint64_t{0};
+  CHECK(owned.redirected(100) == 100);
+  CHECK(words.sample_at == 0);
+  words.sample_at = 77;  // XDP's own words too
+  words.sample_ns = 1;
+  words.sent = 5;
+  CHECK(owned.redirected(100) == 100);
+  CHECK(words.sent == 105);
+  CHECK(words.sample_at == 77);
+  words.sampled = 77;
+  CHECK(owned.redirected(ANIC_OWNER_SAMPLE_EVERY) == ANIC_OWNER_SAMPLE_EVERY);
+  CHECK(words.sample_at == 113);
+  CHECK(words.sample_ns > 1);
 }
 
 TEST_CASE("owner: a socket without a page is sent all") {

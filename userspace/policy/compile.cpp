@@ -64,6 +64,7 @@ void add_service(Tables& tables, const Service& service, std::uint16_t id, std::
   row.tenant = tenant;
   row.cls = static_cast<__u8>(service.cls);
   row.path = static_cast<__u8>(service.path);
+  row.owner = ANIC_NO_OWNER;
 
   anic_port& port = tables.ports[port_index(service.protocol, service.port)];
   for_ends(row.role, [&](std::uint8_t end) {
