@@ -53,6 +53,8 @@ refused() {
     attach >/dev/null
     jq '.tenants = [{name: "t", cgroups: ["no/such/cgroup"]}]' "$POLICY" >"$WORK/cgroup.json"
     expect_error 2 'no/such/cgroup' update "$WORK/cgroup.json"
+    jq '(.services[] | select(.path == "xsk")).owner = "no-such-user"' "$POLICY" >"$WORK/owner.json"
+    expect_error 2 'there is no user no-such-user' update "$WORK/owner.json"
     echo '{' >"$WORK/bad.json"
     expect_error 2 'line ' update "$WORK/bad.json"
     equal "$(field policy.name) $(field generation)" "first-light 1" "policy and generation"

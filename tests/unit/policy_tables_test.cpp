@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kern/generation.hpp"
 #include "policy/compile.hpp"
 #include "policy/difference.hpp"
 #include "policy/parse.hpp"
@@ -332,6 +333,46 @@ TEST_CASE("compile: gaps in the ids are zero") {
   CHECK(tables.remotes.at(*policy::parse_prefix("10.2.0.0/16")) == 9);
 }
 
+TEST_CASE("compile: owners are ids in rows, or names beside them; gaps have none") {
+  constexpr const char* kFeed = R"("class": "retrieval", "path": "xsk")";
+  const policy::Ids previous{.tenants = {}, .services = {{"feed", 5}}, .agents = {}};
+  const auto none = tables_of(kFull, previous);
+  CHECK(none.services[5].owner == ANIC_NO_OWNER);
+  CHECK(none.services[4].owner == 0);
+  CHECK(policy::owner_of(none, 5).empty());
+  const auto by_id =
+      tables_of(with({{kFeed, R"("class": "retrieval", "path": "xsk", "owner": 1000)"}}), previous);
+  CHECK(by_id.services[5].owner == 1000);
+  CHECK(by_id.users.empty());
+  CHECK(policy::owner_of(by_id, 5) == "1000");
+  const auto by_name =
+      tables_of(with({{kFeed, R"("class": "retrieval", "path": "xsk", "owner": "gateway")"}}), previous);
+  CHECK(by_name.services[5].owner == ANIC_NO_OWNER);
+  CHECK(by_name.users == decltype(by_name.users){{5, "gateway"}});
+  CHECK(policy::owner_of(by_name, 5) == "gateway");
+}
+
+TEST_CASE("owners: names become ids of this machine, and one that is not known is refused") {
+  const auto owned = [](const std::string& owner) {
+    return kern::tables_of(policy::parse(fmt::format(R"({{"version": 1, "name": "p", "services": [
+      {{"name": "gate", "protocol": "udp", "port": 9000, "class": "rpc", "path": "xsk", "owner": {}}}]}})",
+                                                     owner),
+                                         "p")
+                               .value(),
+                           {});
+  };
+  const auto root = owned("\"root\"").value();
+  CHECK(root.services[1].owner == 0);
+  CHECK(root.users.empty());
+  CHECK(root.services == owned("0").value().services);
+  CHECK(owned("4294967294").value().services[1].owner == 4294967294);
+  const auto unknown = owned("\"no-such-user\"");
+  REQUIRE_FALSE(unknown);
+  CHECK(unknown.error().exit == Exit::BadInput);
+  CHECK(unknown.error().text() ==
+        "find the owner of service gate: there is no user no-such-user; hint: useradd makes one");
+}
+
 TEST_CASE("difference: equal tables have none") {
   CHECK(policy::difference(tables_of(kFull), tables_of(kFull)).empty());
   auto committed = tables_of(kFull);
@@ -386,6 +427,12 @@ TEST_CASE("difference: services, DSCP and control ports") {
   CHECK(changes({{"\"fast\", \"tenant\": \"acme\"", "\"fast\", \"tenant\": \"beta\""}}) ==
         Lines{"service fast: tenant acme -> beta", "lane acme/rpc: path xsk -> kernel",
               "lane beta/rpc: path kernel -> xsk"});
+  CHECK(
+      changes({{"\"retrieval\", \"path\": \"xsk\"", "\"retrieval\", \"path\": \"xsk\", \"owner\": 1000"}}) ==
+      Lines{"service feed: owner none -> 1000"});
+  CHECK(changes({{"\"retrieval\", \"path\": \"xsk\"",
+                  "\"retrieval\", \"path\": \"xsk\", \"owner\": \"gateway\""}}) ==
+        Lines{"service feed: owner none -> gateway"});
   CHECK(changes({{"\"value\": 46", "\"value\": 34"}}) ==
         Lines{"dscp 34: none -> rpc", "dscp 46: rpc -> none"});
   CHECK(changes({{"\"tcp\", \"port\": 22}", "\"tcp\", \"port\": 23}"}}) ==

@@ -132,6 +132,8 @@ TEST_CASE("policy: every key of the language is read") {
   CHECK(policy->tenants[1].default_class == ANIC_CLASS_DEFAULT);
   CHECK(policy->tenants[1].budget.weight == policy::kDefaultWeight);
   CHECK(policy->services[0].role == ANIC_ROLE_BOTH);
+  CHECK(policy->services[0].owner_name == "gate.way-1");
+  CHECK(policy->services[0].owner == ANIC_NO_OWNER);
   CHECK(policy->services[1].tenant == "acme");
   REQUIRE(policy->dscp.size() == 1);
   CHECK(policy->dscp[0].value == 46);
@@ -251,6 +253,18 @@ TEST_CASE("policy: white space and the order of keys do not change the digest, v
         digest(R"({ "services": [], "name": "p", "version": 1 })"));
   CHECK(digest(R"({"version":1,"name":"p","services":[]})") !=
         digest(R"({"version":1,"name":"q","services":[]})"));
+}
+
+TEST_CASE("policy: an owner is a user's name, which need not be known here, or any uid") {
+  const auto service = [](const std::string& owner) {
+    return policy::parse(with("\"xsk\"", "\"xsk\"" + owner), "p").value().services[1];
+  };
+  CHECK(service("").owner_name.empty());
+  CHECK(service("").owner == ANIC_NO_OWNER);
+  CHECK(service(R"(, "owner": "no.such_User@example-1")").owner_name == "no.such_User@example-1");
+  CHECK(service(R"(, "owner": 0)").owner == 0);
+  CHECK(service(R"(, "owner": 4294967294)").owner == 4294967294);
+  CHECK(service(R"(, "owner": 1000)").owner_name.empty());
 }
 
 TEST_CASE("policy: each broken policy is refused with its places") {

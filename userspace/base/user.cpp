@@ -39,6 +39,16 @@ Result<User> find_user(const std::string& user, const std::string& option) {
   return found;
 }
 
+Result<uid_t> find_uid(const std::string& user) {
+  errno = 0;
+  if (const passwd* entry = ::getpwnam(user.c_str())) return entry->pw_uid;
+  // what else stands there is not an error: getpwnam(3)
+  if (const int code = errno;
+      code == EINTR || code == EIO || code == EMFILE || code == ENFILE || code == ENOMEM)
+    return fail_errno(code, "find the user " + user);
+  return fail(Exit::BadInput, fmt::format("there is no user {}", user), "useradd makes one");
+}
+
 Result<gid_t> find_group(const std::string& group) {
   if (const ::group* entry = ::getgrnam(group.c_str())) return entry->gr_gid;
   if (const auto number = number_in(group)) return *number;

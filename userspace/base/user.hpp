@@ -19,6 +19,8 @@ struct User {
 /// By name or number. Bad input when there is none, or when it is root or of root's group: for those who give
 /// privileges up. `option`: for the hint.
 Result<User> find_user(const std::string& user, const std::string& option);
+/// By name. Bad input when there is none.
+Result<uid_t> find_uid(const std::string& user);
 /// By name or number.
 Result<gid_t> find_group(const std::string& group);
 

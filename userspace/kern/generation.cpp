@@ -24,6 +24,7 @@
 #include "abi/stats.h"
 #include "abi/turn.h"
 #include "base/clock.hpp"
+#include "base/user.hpp"
 #include "kern/order.hpp"
 #include "kern/steering.hpp"
 
@@ -252,6 +253,22 @@ Result<std::uint64_t> cgroup_id(const std::string& folder) {
   return id;
 }
 
+/// Users' names become their ids.
+Status find_owners(policy::Tables& tables) {
+  for (const auto& [id, user] : tables.users) {
+    anic_service& service = tables.services[id];
+    auto uid = find_uid(user);
+    if (!uid) {
+      uid.error().what =
+          fmt::format("find the owner of service {}: {}", policy::name_in(service.name), uid.error().what);
+      return fail(std::move(uid.error()));
+    }
+    service.owner = *uid;
+  }
+  tables.users.clear();
+  return {};
+}
+
 /// Runs a program with `argument`; its answer is 0 or -errno.
 Result<int> run_prepare(int prog_fd, anic_prepare argument) {
   LIBBPF_OPTS(bpf_test_run_opts, options);
@@ -358,6 +375,7 @@ policy::Ids ids_of(const policy::Tables& tables) {
 Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids& ids) {
   policy::Tables tables = policy::compile(policy, ANIC_TRY(policy::assign_ids(policy, ids)));
   ANIC_TRY(fit_steering(tables));
+  ANIC_TRY(find_owners(tables));
   if (tables.cgroups.empty()) return tables;
   const std::string root = ANIC_TRY(cgroup2_root());
   for (const auto& [path, tenant] : tables.cgroups) {

@@ -34,8 +34,8 @@ Result<policy::Tables> read_tables(const Maps& maps);
 /// The names of those tables.
 policy::Ids ids_of(const policy::Tables& tables);
 
-/// A policy as tables, with the ids that names have already; cgroups are looked up, and bad input if one is
-/// not there.
+/// A policy as tables, with the ids that names have already; cgroups and owners are looked up, and bad input
+/// if one is not there.
 Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids& ids);
 
 /// What a commit needs beside the maps; borrowed.

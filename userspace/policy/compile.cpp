@@ -64,7 +64,8 @@ void add_service(Tables& tables, const Service& service, std::uint16_t id, std::
   row.tenant = tenant;
   row.cls = static_cast<__u8>(service.cls);
   row.path = static_cast<__u8>(service.path);
-  row.owner = ANIC_NO_OWNER;
+  row.owner = service.owner;
+  if (!service.owner_name.empty()) tables.users[id] = service.owner_name;
 
   anic_port& port = tables.ports[port_index(service.protocol, service.port)];
   for_ends(row.role, [&](std::uint8_t end) {
@@ -212,6 +213,13 @@ std::vector<unsigned> cpus_of(const anic_spread& spread) {
     if (stored != 0 && std::ranges::find(cpus, stored - 1U) == cpus.end()) cpus.push_back(stored - 1U);
   }
   return cpus;
+}
+
+std::string owner_of(const Tables& tables, std::size_t id) {
+  if (const auto user = tables.users.find(static_cast<std::uint32_t>(id)); user != tables.users.end())
+    return user->second;
+  const std::uint32_t owner = tables.services[id].owner;
+  return owner == ANIC_NO_OWNER ? "" : std::to_string(owner);
 }
 
 GrantWords words_of(const anic_grants& grants, const Tables& tables) {

@@ -34,8 +34,8 @@ struct Ids {
 /// when they run out although the policy fits: ids of what is to go are free only once it has gone.
 Result<Ids> assign_ids(const Policy& policy, const Ids& previous);
 
-/// What the maps will hold in one slot. Senders by cgroup are still paths: whoever knows the kernel resolves
-/// them.
+/// What the maps will hold in one slot. Senders by cgroup are still paths, and owners users' names: whoever
+/// knows the machine resolves them.
 struct Tables {
   anic_policy policy{};                            ///< committed_at_ns is 0
   std::vector<anic_tenant> tenants;                ///< ANIC_TENANTS_MAX, by id
@@ -46,6 +46,7 @@ struct Tables {
   std::map<anic_prefix, std::uint32_t> locals;
   std::map<anic_sender, std::uint32_t> senders;  ///< marks
   std::map<std::string, std::uint32_t> cgroups;  ///< by path below the cgroup2 root
+  std::map<std::uint32_t, std::string> users;    ///< owners that are named, by service id
   std::vector<anic_lane> lanes;                  ///< by lane_index()
   std::vector<anic_spread> spread;               ///< ANIC_LANES_MAX, by id
   anic_guarding guarding{};                      ///< agents by id
@@ -64,6 +65,9 @@ std::size_t lane_index(anic_profile profile, std::uint32_t tenant, std::uint32_t
 
 /// The CPUs of a lane, each once, in the order of its buckets.
 std::vector<unsigned> cpus_of(const anic_spread& spread);
+
+/// Who may own the sockets of the service of this id: the user's name or else id; nothing: none is named.
+std::string owner_of(const Tables& tables, std::size_t id);
 
 /// The text in a row's name, which need not end in what is read back from a kernel.
 template <std::size_t N>

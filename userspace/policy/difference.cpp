@@ -26,6 +26,11 @@ std::string service_of(const Tables& tables, std::uint32_t id) {
   return name.empty() ? fmt::format("(service id {})", id) : name;
 }
 
+std::string owner_or_none(const Tables& tables, std::size_t id) {
+  const std::string owner = owner_of(tables, id);
+  return owner.empty() ? "none" : owner;
+}
+
 std::string class_or_none(std::uint8_t cls) { return std::string(cls == 0 ? "none" : class_name(cls)); }
 
 std::string cpus_or_none(const anic_spread& spread) {
@@ -111,6 +116,7 @@ void compare_services(const Tables& before, const Tables& after, Lines& lines) {
           fields.compare("role", role_name(was.role), role_name(is.role));
           fields.compare("class", class_name(was.cls), class_name(is.cls));
           fields.compare("path", path_name(was.path), path_name(is.path));
+          fields.compare("owner", owner_or_none(before, *old), owner_or_none(after, *now));
           if (!fields.empty()) group.changed(what, fields.text());
         });
   group.append_to(lines);

@@ -81,6 +81,8 @@ struct Service {
   anic_role role = ANIC_ROLE_SERVER;
   anic_class cls = ANIC_CLASS_NONE;
   anic_path path = ANIC_PATH_NONE;
+  std::string owner_name;               ///< the user who may own its AF_XDP sockets; empty: none is named
+  std::uint32_t owner = ANIC_NO_OWNER;  ///< ... or the user's id
 };
 
 /// A port that is never dropped, policed, redirected or re-classed.

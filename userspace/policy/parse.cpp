@@ -160,8 +160,37 @@ Tenant read_tenant(const Json& json, const Pointer& at) {
   return tenant;
 }
 
+/// A user's name. A number is none: it would look like an id.
+Result<std::string> parse_user(std::string_view text) {
+  constexpr std::size_t kLongest = 255;  // LOGIN_NAME_MAX less its NUL
+  const auto begins = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  const auto goes_on = [&](char c) {
+    return begins(c) || (c >= '0' && c <= '9') || c == '.' || c == '@' || c == '-';
+  };
+  if (text.empty() || text.size() > kLongest || !begins(text.front()) ||
+      !std::ranges::all_of(text, goes_on)) {
+    return fail(Exit::BadInput, fmt::format("{} is not the name of a user", json_text(text)),
+                "a name such as \"gateway\", or a uid without quotes");
+  }
+  return std::string(text);
+}
+
+void read_owner(const ObjectReader& object, Service& service) {
+  const Json& owner = object.need("owner");
+  const Pointer at = object.at("owner");
+  if (service.path != ANIC_PATH_XSK) {
+    throw Fault{at.to_string(), "only a service on path xsk has an owner",
+                "leave it out: on path kernel the port is that of who binds a socket to it"};
+  }
+  if (owner.is_number()) {
+    service.owner = static_cast<std::uint32_t>(integer_at(owner, at, 0, ANIC_NO_OWNER - 1));
+  } else {
+    service.owner_name = parsed_at(owner, at, parse_user);
+  }
+}
+
 Service read_service(const Json& json, const Pointer& at) {
-  constexpr Words<7> kKeys = {"name", "tenant", "protocol", "port", "role", "class", "path"};
+  constexpr Words<8> kKeys = {"name", "tenant", "protocol", "port", "role", "class", "path", "owner"};
   constexpr Words<2> kPathWords = {"kernel", "xsk"};
   const ObjectReader object(json, at, kKeys);
   Service service;
@@ -180,6 +209,7 @@ Service read_service(const Json& json, const Pointer& at) {
     throw Fault{object.at("port").to_string(), fmt::format("udp port {} is that of RoCEv2", ANIC_ROCE_PORT),
                 "leave the service out: RoCEv2 is recognised without it, and counted as bulk"};
   }
+  if (object.has("owner")) read_owner(object, service);
   return service;
 }
 

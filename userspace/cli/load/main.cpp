@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <iostream>
 #include <map>
+#include <set>
 #include <thread>
 
 #include "audit/chain_key.hpp"
 #include "base/clock.hpp"
 #include "base/file.hpp"
 #include "base/stop.hpp"
+#include "base/user.hpp"
 #include "cli/common/program.hpp"
 #include "cli/load/failsafe.hpp"
 #include "cli/load/guardian.hpp"
@@ -56,20 +58,35 @@ std::string memory_text(std::uint64_t bytes) {
                      kern::possible_cpus());
 }
 
+/// What would keep this policy from being attached here; it may be for another machine.
+std::vector<std::string> notes_of(const policy::Tables& tables) {
+  std::set<std::string> users;
+  for (const auto& [service, user] : tables.users) users.insert(user);
+  std::vector<std::string> notes;
+  for (const std::string& user : users) {
+    if (const auto uid = find_uid(user); !uid)
+      notes.push_back(uid.error().what + " here: attach and update need it, as an owner of services");
+  }
+  return notes;
+}
+
 Result<int> check(const Options& options) {
   const policy::Policy policy = ANIC_TRY(policy::load(options.policy));
-  // Cgroups are not looked up: the file may be for another machine.
+  // Cgroups are not looked up.
   const policy::Tables tables = policy::compile(policy, ANIC_TRY(policy::assign_ids(policy, {})));
   const std::uint64_t memory = kern::memory_bytes(tables, kern::possible_cpus());
+  const std::vector<std::string> notes = notes_of(tables);
   if (options.json) {
     cli::print_json({{"schema", "agentnic.check/2"},
                      {"file", options.policy},
                      {"valid", true},
                      {"possible_cpus", kern::possible_cpus()},
                      {"map_memory_bytes", memory},
+                     {"notes", notes},
                      {"policy", cli::to_json(tables)}});
   } else {
     std::cout << options.policy << ": valid\n" << cli::to_text(tables) << memory_text(memory);
+    for (const std::string& note : notes) std::cout << "  note     " << note << '\n';
   }
   return 0;
 }

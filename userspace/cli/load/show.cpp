@@ -112,6 +112,13 @@ Json guardian_json(const anic_envelope& envelope) {
       {"actions", envelope.actions}};
 }
 
+/// As the policy language has it: a name, a number, or nothing.
+Json owner_json(const policy::Tables& tables, std::uint32_t id) {
+  if (const auto user = tables.users.find(id); user != tables.users.end()) return user->second;
+  const std::uint32_t owner = tables.services[id].owner;
+  return owner == ANIC_NO_OWNER ? Json() : Json(owner);
+}
+
 /// Calls `each` with id, name and the words of what is granted.
 template <typename Each>
 void for_agents(const policy::Tables& tables, Each&& each) {
@@ -152,7 +159,8 @@ Json to_json(const policy::Tables& tables) {
                         {"port", service.port},
                         {"role", policy::role_name(service.role)},
                         {"class", policy::class_name(service.cls)},
-                        {"path", policy::path_name(service.path)}});
+                        {"path", policy::path_name(service.path)},
+                        {"owner", owner_json(tables, id)}});
   }
   Json lanes = Json::array();
   for_lanes(tables, [&](std::uint32_t tenant, std::uint8_t cls, const anic_lane& lane) {
@@ -204,15 +212,18 @@ std::string to_text(const policy::Tables& tables) {
                       rate_or(tables.policy.link_rate_bps, "not stated"), tables.policy.prefixes);
   std::size_t rows = 0;
   std::size_t services = 0;
-  for (const anic_service& service : tables.services) {
+  for (std::size_t id = 1; id < tables.services.size(); ++id) {
+    const anic_service& service = tables.services[id];
     if (service.name[0] == '\0') continue;
     if (++services > kMostRows) continue;
     ++rows;
+    const std::string owner = policy::owner_of(tables, id);
     text +=
-        fmt::format("  service  {:<30} {:>4} {:<6} {:<7} class {:<10} path {:<7}{}\n", service.name,
+        fmt::format("  service  {:<30} {:>4} {:<6} {:<7} class {:<10} path {:<7}{}{}\n", service.name,
                     policy::protocol_name(service.protocol), service.port, policy::role_name(service.role),
                     policy::class_name(service.cls), policy::path_name(service.path),
-                    service.tenant == 0 ? "" : " of " + tenant_name(tables, service.tenant));
+                    service.tenant == 0 ? "" : " of " + tenant_name(tables, service.tenant),
+                    owner.empty() ? "" : " owner " + owner);
   }
   if (services > rows) text += fmt::format("  service  and {} more\n", services - rows);
   for_control(tables, [&](const char* protocol, std::uint32_t port, std::string_view role) {
