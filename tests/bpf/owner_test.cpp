@@ -4,6 +4,7 @@
 // its map and the page that an owner writes. TEST_RUN redirects nothing, so that all of it goes on waiting.
 
 #include <bpf/bpf.h>
+#include <fmt/format.h>
 #include <linux/bpf.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -11,11 +12,13 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/clock.hpp"
 #include "base/unique_fd.hpp"
 #include "instance.hpp"
+#include "kern/generation.hpp"
 #include "kern/owner_page.hpp"
 #include "lab/packet.hpp"
 #include "path/xsk/owner_page.hpp"
@@ -241,6 +244,30 @@ TEST_CASE("owner: one that writes nonsense of samples gets all its frames, and n
   CHECK(owned.redirected(ANIC_OWNER_SAMPLE_EVERY) == ANIC_OWNER_SAMPLE_EVERY);
   CHECK(words.sample_at == 113);
   CHECK(words.sample_ns > 1);
+}
+
+TEST_CASE("owner: the xsk services in force are told with their owners") {
+  const auto text = [](const char* name, const char* owner) {
+    return fmt::format(R"({{"version": 1, "name": "{0}", "services": [
+      {{"name": "slow", "protocol": "tcp", "port": 9001, "class": "bulk", "path": "kernel"}},
+      {{"name": "{0}", "protocol": "udp", "port": 9000, "class": "rpc", "path": "xsk"{1}}},
+      {{"name": "any", "protocol": "udp", "port": 9002, "class": "rpc", "path": "xsk"}}]}})",
+                       name, owner);
+  };
+  Instance instance;
+  const auto owners = [&] {
+    std::vector<std::string> lines;
+    const auto services = kern::xsk_services_in_force(instance.maps()).value();
+    for (const kern::XskService& one : services)
+      lines.push_back(fmt::format("{} {} {} {}", one.name, one.protocol, one.port, one.owner));
+    return lines;
+  };
+  using Lines = std::vector<std::string>;
+  CHECK(owners().empty());
+  instance.install(policy::parse(text("gate", R"(, "owner": 1000)"), "p").value());
+  CHECK(owners() == Lines{"gate 17 9000 1000", "any 17 9002 4294967295"});
+  instance.install(policy::parse(text("gate", R"(, "owner": "root")"), "p").value());
+  CHECK(owners() == Lines{"gate 17 9000 0", "any 17 9002 4294967295"});
 }
 
 TEST_CASE("owner: a socket without a page is sent all") {

@@ -372,6 +372,25 @@ policy::Ids ids_of(const policy::Tables& tables) {
   return ids;
 }
 
+Result<std::vector<XskService>> xsk_services_in_force(const Maps& maps) {
+  for (int tries = 0; tries < kCommitTries; ++tries) {
+    const std::uint32_t generation = ANIC_TRY(read_in_force(maps)).generation;
+    const policy::Tables tables = ANIC_TRY(read_names(maps));
+    // the slot of a generation is filled anew only after the next one is in force
+    if (ANIC_TRY(read_in_force(maps)).generation != generation) continue;
+    std::vector<XskService> services;
+    for (const anic_service& row : tables.services) {
+      if (row.path != ANIC_PATH_XSK) continue;
+      services.push_back({.name = policy::name_in(row.name),
+                          .owner = row.owner,
+                          .protocol = row.protocol,
+                          .port = row.port});
+    }
+    return services;
+  }
+  return fail(Exit::Failed, "read the services in force: the policy changes all the time");
+}
+
 Result<policy::Tables> tables_of(const policy::Policy& policy, const policy::Ids& ids) {
   policy::Tables tables = policy::compile(policy, ANIC_TRY(policy::assign_ids(policy, ids)));
   ANIC_TRY(fit_steering(tables));

@@ -8,6 +8,8 @@
 /// fills anew.
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "base/result.hpp"
 #include "kern/maps.hpp"
@@ -24,6 +26,18 @@ Result<InForce> read_in_force(const Maps& maps);
 
 /// Of the tables in force those that have names: tenants and services.
 Result<policy::Tables> read_names(const Maps& maps);
+
+/// A service on path xsk.
+struct XskService {
+  std::string name;
+  std::uint32_t owner = ANIC_NO_OWNER;  ///< uid of who may own its AF_XDP sockets
+  std::uint8_t protocol = 0;
+  std::uint16_t port = 0;
+};
+
+/// Those of the policy in force, by id, whether or not their lanes are kept on path A. Needs no lock: never
+/// of two policies.
+Result<std::vector<XskService>> xsk_services_in_force(const Maps& maps);
 
 /// The CPUs of each lane, by id.
 Result<std::vector<anic_spread>> read_spread(const Maps& maps);
