@@ -4,6 +4,7 @@
 /// The Internet checksum (RFC 1071) in its two steps. Sums are of words as they lie in memory, so that what
 /// is added to them has to be in network order, and so is the result.
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -27,6 +28,12 @@ inline std::uint64_t checksum_add(const std::byte* data, std::size_t size, std::
 inline std::uint16_t checksum_fold(std::uint64_t sum) noexcept {
   while (sum >> 16U) sum = (sum & 0xffffU) + (sum >> 16U);
   return static_cast<std::uint16_t>(sum);
+}
+
+/// Adds bytes that come after an odd number of others: the first is the second of its word.
+inline std::uint64_t checksum_add_odd(const std::byte* data, std::size_t size, std::uint64_t sum) noexcept {
+  // The sum of swapped words is the swapped sum (RFC 1071, section 2 (B)).
+  return sum + std::byteswap(checksum_fold(checksum_add(data, size, 0)));
 }
 
 }  // namespace agentnic

@@ -16,13 +16,11 @@ namespace agentnic::path {
 enum class Turned {
   Ready,        ///< addressed back to its sender
   Completed,    ///< likewise; its checksum was partial (CHECKSUM_PARTIAL over veth) and is complete now
-  NotUdp,       ///< not a whole UDP datagram
+  NotUdp,       ///< not a whole UDP datagram from one host to another
   BadChecksum,  ///< damaged on the way
 };
 
-/// Swaps the addresses and ports of a UDP frame, in place. A valid checksum stays valid, because a
-/// one's-complement sum does not depend on the order of its words (RFC 1071); a partial one, which holds the
-/// sum of the pseudo header alone, is completed; any other is refused.
+/// Answers a UDP frame with itself, in place: reply() of path/xsk/datagram.hpp.
 Turned turn_around(std::span<std::byte> frame) noexcept;
 
 struct XskEchoCounters {
