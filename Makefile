@@ -54,7 +54,7 @@ suites      := unit bpf
 test_bins   := $(suites:%=$(BIN)/test-%) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fixtures/*.bpf.c))
 # Fuzz targets are built twice: with a main() that replays a corpus, and with libFuzzer. What they test is compiled
 # with sanitizers each time; whatever else it needs is the library's.
-fuzzers     := agent audit parse policy recording
+fuzzers     := agent audit datagram parse policy recording
 replays     := $(fuzzers:%=$(BUILD)/replay/%)
 libfuzzers  := $(fuzzers:%=$(BUILD)/fuzz/%)
 fuzzed      := $(wildcard userspace/policy/*.cpp)
@@ -198,6 +198,7 @@ $(libfuzzers): $(BUILD)/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%_fuzz.o $(library)
 	$(Q)$(CLANG) --driver-mode=g++ $(CXXFLAGS) $(SANITIZE) -fsanitize=fuzzer $(filter %.o,$^) $(library) $(LIBS) -o $@
 
 $(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,policy agent audit recording): $(fuzzed:%.cpp=$(BUILD)/$(f)/%.o)))
+$(foreach f,replay fuzz,$(eval $(BUILD)/$(f)/datagram: $(BUILD)/$(f)/userspace/path/xsk/datagram.o))
 $(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,agent audit recording): $(fuzzed_lines:%.cpp=$(BUILD)/$(f)/%.o)))
 
 .PHONY: test test-unit

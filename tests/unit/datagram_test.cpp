@@ -437,6 +437,7 @@ TEST_CASE("datagram: what did not go from one host to one host is not answered")
     CHECK(refused(PacketBuilder().eth().ipv6().from(address).udp(1, 2).payload(8).build()));
   }
   CHECK(refused(PacketBuilder().eth().ipv4().udp(0, 2).payload(8).build()));
+  CHECK(refused(PacketBuilder().eth().ipv4().udp(1, 0).payload(8).build()));
   Frame broadcast = frame_of(shapes()[0], 8);
   broadcast[0] |= std::byte{1};
   CHECK(refused(broadcast));

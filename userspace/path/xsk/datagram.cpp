@@ -219,7 +219,8 @@ std::expected<Datagram, Unread> read_datagram(Pieces packet, Verify verify) noex
   if (!read_checksum(packet, is_v6, verify, datagram)) return std::unexpected(Unread::BadChecksum);
   const std::byte group_bit = (first[0] | first[ETH_ALEN]) & std::byte{1};
   datagram.is_answerable = group_bit == std::byte{} && datagram.source.is_one_host() &&
-                           datagram.destination.is_one_host() && datagram.source.port != 0;
+                           datagram.destination.is_one_host() && datagram.source.port != 0 &&
+                           datagram.destination.port != 0;
   return datagram;
 }
 

@@ -61,7 +61,7 @@ struct Datagram {
   std::uint16_t payload_sum = 0;          ///< folded; when the checksum is Whole or Partial
   std::optional<std::uint16_t> vlan_tci;  ///< of the outermost tag
   Checksum checksum = Checksum::Unverified;
-  bool is_answerable = false;  ///< from one host to one host, with a port to answer to
+  bool is_answerable = false;  ///< from a port of one host to a port of one host
 
   [[nodiscard]] std::size_t payload_offset() const noexcept { return std::size_t{l4_offset} + 8; }
 };
