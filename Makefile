@@ -39,7 +39,7 @@ FLAGS     = -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MD -MP
 COMPILE   = $(CXX) $(FLAGS)
 # -O1: with sanitizers, -O2 takes almost twice as long to compile.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -O1
-LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-3 -lcap-ng -lseccomp -lsodium -lnettle -lfmt -lpthread
+LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-route-3 -lnl-3 -lcap-ng -lseccomp -lsodium -lnettle -lfmt -lpthread
 # No -Wextra: the kernel's own headers do not pass it.
 BPFFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Ibpf -I/usr/include/$(ARCH)-linux-gnu -MMD -MP
 
