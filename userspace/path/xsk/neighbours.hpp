@@ -4,6 +4,7 @@
 /// Where a packet has to go on the wire: what the kernel knows of routes and neighbours, by rtnetlink. The
 /// kernel does all of ARP and neighbour discovery; here nothing is sent but datagrams by its own sockets.
 
+#include <linux/netlink.h>
 #include <netinet/in.h>
 
 #include <array>
@@ -23,7 +24,6 @@
 
 struct nl_msg;
 struct nl_sock;
-struct nlmsghdr;
 
 namespace agentnic::path {
 
