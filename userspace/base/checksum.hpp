@@ -13,7 +13,18 @@ namespace agentnic {
 
 /// Adds `size` bytes to an unfolded sum.
 inline std::uint64_t checksum_add(const std::byte* data, std::size_t size, std::uint64_t sum) noexcept {
-  // Four bytes at a time: the sum of 32-bit words folds to the same 16 bits (RFC 1071, section 2).
+  // The sum of 32-bit words folds to the same 16 bits (RFC 1071, section 2). Four sums side by side do not
+  // wait for each other.
+  std::uint64_t more[3] = {};
+  for (; size >= 16; data += 16, size -= 16) {
+    std::uint64_t words[2] = {};
+    std::memcpy(words, data, sizeof(words));
+    sum += static_cast<std::uint32_t>(words[0]);
+    more[0] += words[0] >> 32U;
+    more[1] += static_cast<std::uint32_t>(words[1]);
+    more[2] += words[1] >> 32U;
+  }
+  sum += more[0] + more[1] + more[2];
   for (; size >= 4; data += 4, size -= 4) {
     std::uint32_t word = 0;
     std::memcpy(&word, data, sizeof(word));
