@@ -39,8 +39,7 @@ struct Hop {
 /// privilege.
 ///
 ///     const auto hop = ANIC_TRY(neighbours.resolve(to.address));
-///     if (!hop) ANIC_TRY(neighbours.send_by_kernel(to, payload, port));  // which makes the kernel resolve
-///     it
+///     if (!hop) ANIC_TRY(neighbours.send_by_kernel(to, payload, port));  // and the kernel resolves it
 ///
 /// What resolve() says holds until generation() changes, which poll() does: a Flow may be kept as long.
 /// Changes of routes, addresses, neighbours and the interface are told by the kernel; ICMP redirects and path
