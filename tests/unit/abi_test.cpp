@@ -19,6 +19,7 @@
 #include "abi/observe.h"
 #include "abi/owner.h"
 #include "abi/policy.h"
+#include "abi/queues.h"
 #include "abi/share.h"
 #include "abi/stats.h"
 #include "abi/steer.h"
@@ -339,4 +340,39 @@ TEST_CASE("abi: structs in maps have the same layout in BPF and in C++") {
   std::set<std::string> seen = check_object("skel/instance.bpf.o");
   seen.merge(check_object("skel/session.bpf.o"));
   CHECK(seen.size() == kOurs.size() + kInnerMaps.size());
+}
+
+TEST_CASE("abi: the record of queues that are set aside keeps its layout, which no BPF object has") {
+  CHECK(sizeof(anic_aside_rule) == 16);
+  const Layout rule = {0,
+                       {MEMBER(anic_aside_rule, location), MEMBER(anic_aside_rule, source_port),
+                        MEMBER(anic_aside_rule, source_mask), MEMBER(anic_aside_rule, destination_port),
+                        MEMBER(anic_aside_rule, destination_mask), MEMBER(anic_aside_rule, queue),
+                        MEMBER(anic_aside_rule, protocol), MEMBER(anic_aside_rule, version)}};
+  CHECK(rule.offsets == std::map<std::string, std::size_t>{{"location", 0},
+                                                           {"source_port", 4},
+                                                           {"source_mask", 6},
+                                                           {"destination_port", 8},
+                                                           {"destination_mask", 10},
+                                                           {"queue", 12},
+                                                           {"protocol", 14},
+                                                           {"version", 15}});
+  CHECK(sizeof(anic_aside) == 24640);
+  const Layout record = {
+      0,
+      {MEMBER(anic_aside, netns_cookie), MEMBER(anic_aside, ifindex), MEMBER(anic_aside, done),
+       MEMBER(anic_aside, turned_ntuple_on), MEMBER(anic_aside, table_size),
+       MEMBER(anic_aside, table_is_default), MEMBER(anic_aside, rules_count), MEMBER(anic_aside, queues),
+       MEMBER(anic_aside, rules), MEMBER(anic_aside, before), MEMBER(anic_aside, after)}};
+  CHECK(record.offsets == std::map<std::string, std::size_t>{{"netns_cookie", 0},
+                                                             {"ifindex", 8},
+                                                             {"done", 12},
+                                                             {"turned_ntuple_on", 16},
+                                                             {"table_size", 20},
+                                                             {"table_is_default", 24},
+                                                             {"rules_count", 28},
+                                                             {"queues", 32},
+                                                             {"rules", 64},
+                                                             {"before", 8256},
+                                                             {"after", 16448}});
 }
