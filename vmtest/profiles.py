@@ -19,11 +19,11 @@ PROFILES = {
     "two-virtio": Profile("two virtio NICs joined, virtio0 and virtio1", qemu=(
         "-netdev", "hubport,id=v0,hubid=1", "-device", "virtio-net-pci,netdev=v0,mac=02:00:00:00:01:01,iommu_platform=on,disable-legacy=on",
         "-netdev", "hubport,id=v1,hubid=1", "-device", "virtio-net-pci,netdev=v1,mac=02:00:00:00:01:02,iommu_platform=on,disable-legacy=on")),
-    "multi-queue": Profile("two virtio NICs of two queues joined, mq0 and mq1", qemu=(
+    "multi-queue": Profile("two virtio NICs of two queues and with RSS joined, mq0 and mq1", qemu=(
         "-netdev", "tap,id=m0,ifname=mq0,queues=2,script=no,downscript=no",
-        "-device", "virtio-net-pci,netdev=m0,mac=02:00:00:00:02:01,mq=on,vectors=6,iommu_platform=on,disable-legacy=on",
+        "-device", "virtio-net-pci,netdev=m0,mac=02:00:00:00:02:01,mq=on,rss=on,vectors=6,iommu_platform=on,disable-legacy=on",
         "-netdev", "tap,id=m1,ifname=mq1,queues=2,script=no,downscript=no",
-        "-device", "virtio-net-pci,netdev=m1,mac=02:00:00:00:02:02,mq=on,vectors=6,iommu_platform=on,disable-legacy=on"),
+        "-device", "virtio-net-pci,netdev=m1,mac=02:00:00:00:02:02,mq=on,rss=on,vectors=6,iommu_platform=on,disable-legacy=on"),
         setup="""
             sysctl -qw net.ipv6.conf.default.disable_ipv6=1
             ip link add joined type bridge stp_state 0 forward_delay 0

@@ -20,6 +20,7 @@
 #include "kern/clsact.hpp"
 #include "kern/guardian.hpp"
 #include "kern/maps.hpp"
+#include "kern/queue_rules.hpp"
 #include "kern/steering.hpp"
 #include "policy/compile.hpp"
 
@@ -167,13 +168,13 @@ Status undo_in_namespace(const anic_meta& meta, std::uint32_t counters) {
   return {};
 }
 
-/// A link can be detached from outside its namespace; what has none, and an offload, cannot.
+/// A link can be detached from outside its namespace; what has none, an offload, and queues cannot.
 Status refuse_unreachable(const PinDir& dir) {
   const auto meta = read_meta(dir);
   if (!meta || NetNs::find(dir.netns_inode, meta->netns_cookie) || !NetNs::has_processes(dir.netns_inode))
     return {};
   if (meta->hook != ANIC_HOOK_XDP_DISPATCHER && meta->hook != ANIC_HOOK_CLSACT &&
-      meta->egress_hook != ANIC_HOOK_CLSACT && meta->vlan_offload_off == 0)
+      meta->egress_hook != ANIC_HOOK_CLSACT && meta->vlan_offload_off == 0 && !has_queues_aside(dir))
     return {};
   return fail(Exit::Failed,
               fmt::format("detach from {}: its network namespace (inode {}) has no name here", dir.ifname,
@@ -221,12 +222,17 @@ Result<DetachReport> detach_locked(const PinDir& dir) {
   std::error_code ignored;
   if (!std::filesystem::exists(dir.path(), ignored)) return DetachReport{};
   ANIC_TRY(refuse_unreachable(dir));
+  // First, so that what comes on these queues is elsewhere before its program goes; what fails there keeps no
+  // program on the interface, but the record in its pins.
+  const auto queues = give_back_locked(dir);
   ANIC_TRY(detach_link(dir, kLinkPin));
   ANIC_TRY(detach_link(dir, kEgressPin));
   ANIC_TRY(undo_unlinked(dir));
+  if (!queues) return fail(queues.error());
+  DetachReport report{.was_there = true, .untaken_records = 0, .notes = *queues};
   // Once nothing is attached any more. What is half made, or of another version, has none.
   static_cast<void>(end_audit(dir).has_value());
-  const DetachReport report{.was_there = true, .untaken_records = count_untaken(dir)};
+  report.untaken_records = count_untaken(dir);
   ANIC_TRY(remove_pin_dir(dir));
   return report;
 }

@@ -110,6 +110,7 @@ struct DetachReport {
   /// That were in the audit's ring when it ended, and went with it. 0 when a recorder has the ring, and of
   /// what is half made.
   std::uint64_t untaken_records = 0;
+  std::vector<std::string> notes;  ///< of what could not be given back as it was
 };
 
 /// Works on what is broken, half-made, or of another version.

@@ -225,8 +225,9 @@ Result<int> upgrade(const Options& options) {
   return 0;
 }
 
-/// Says what went with the instance that was detached.
-void warn_of_untaken(const kern::DetachReport& report) {
+/// Says what went with the instance that was detached, and what did not.
+void warn_of_rest(const kern::DetachReport& report) {
+  for (const std::string& note : report.notes) std::cerr << note << '\n';
   if (report.untaken_records == 0) return;
   std::cerr << fmt::format(
       "{} records of the audit were taken by nobody and are gone with it; hint: agentnic-audit record\n",
@@ -236,7 +237,8 @@ void warn_of_untaken(const kern::DetachReport& report) {
 Json detached_json(const kern::PinDir& dir, const kern::DetachReport& report) {
   return {{"interface", dir.ifname},
           {"netns_inode", dir.netns_inode},
-          {"untaken_records", report.untaken_records}};
+          {"untaken_records", report.untaken_records},
+          {"notes", report.notes}};
 }
 
 Result<int> detach_all(const Options& options) {
@@ -255,7 +257,7 @@ Result<int> detach_all(const Options& options) {
       std::cout << fmt::format("detached from {} (netns inode {})\n", dir.ifname, dir.netns_inode)
                 << std::flush;
     }
-    warn_of_untaken(*report);
+    warn_of_rest(*report);
   }
   ANIC_TRY(kern::clean_pins());
   if (first_error) return fail(*first_error);
@@ -288,7 +290,7 @@ Result<int> detach(const Options& options) {
                              options.ifname, netns.suffix())
               << std::flush;
   }
-  warn_of_untaken(report);
+  warn_of_rest(report);
   return 0;
 }
 
