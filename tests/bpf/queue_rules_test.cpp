@@ -120,6 +120,9 @@ TEST_CASE("queues: what a device does not take is an error that names it, and it
     const auto device = kern::open_queue_device("lab0");
     CHECK(device.has_value());
     if (!device) return;
+    const auto nic = (*device)->read();
+    CHECK((nic && nic->queues == 4 && nic->table.empty() && !nic->rules));
+    CHECK((nic && !nic->ntuple_on && !nic->ntuple_can_change));
     const auto rule = (*device)->add_rule({.version = 4,
                                            .protocol = IPPROTO_UDP,
                                            .destination_port = 9000,

@@ -39,12 +39,14 @@ struct Ntuple {
   bool can_change = false;
 };
 
-/// Whether a bit set of an answer, which names the bits that are set, has this one.
+/// Whether a bit set of an answer has this one. Without a mask it lists what is set, else all that it is
+/// about, and says of each.
 bool has_bit(nlattr* bit_set, std::string_view name) {
   std::array<nlattr*, ETHTOOL_A_BITSET_MAX + 1> parts{};
   if (bit_set == nullptr || nla_parse_nested(parts.data(), ETHTOOL_A_BITSET_MAX, bit_set, nullptr) != 0)
     return false;
   nlattr* bits = parts[ETHTOOL_A_BITSET_BITS];
+  const bool lists_set = parts[ETHTOOL_A_BITSET_NOMASK] != nullptr;
   if (bits == nullptr) return false;
   int left = nla_len(bits);
   for (nlattr* bit = static_cast<nlattr*>(nla_data(bits)); nla_ok(bit, left); bit = nla_next(bit, &left)) {
@@ -52,7 +54,7 @@ bool has_bit(nlattr* bit_set, std::string_view name) {
     if (nla_parse_nested(words.data(), ETHTOOL_A_BITSET_BIT_MAX, bit, nullptr) == 0 &&
         words[ETHTOOL_A_BITSET_BIT_NAME] != nullptr &&
         nla_get_string(words[ETHTOOL_A_BITSET_BIT_NAME]) == name)
-      return true;
+      return lists_set || words[ETHTOOL_A_BITSET_BIT_VALUE] != nullptr;
   }
   return false;
 }
