@@ -39,15 +39,23 @@ FLAGS     = -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MD -MP
 COMPILE   = $(CXX) $(FLAGS)
 # -O1: with sanitizers, -O2 takes almost twice as long to compile.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -O1
-LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-route-3 -lnl-3 -lcap-ng -lseccomp -lsodium -lnettle -lfmt -lpthread
+LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-route-3 -lnl-3 -lmicrohttpd -lsystemd -lcap-ng -lseccomp -lsodium -lnettle -lfmt -lpthread
 # No -Wextra: the kernel's own headers do not pass it.
 BPFFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Ibpf -I/usr/include/$(ARCH)-linux-gnu -MMD -MP
 
 # Sources. A folder under userspace/cli with a main.cpp is a program of its own.
-programs    := agentnic-load agentnic-agent agentnic-audit agentnic-bench
+programs    := agentnic-load agentnic-agent agentnic-audit agentnic-bench agentnic-echo agentnic-router
 lib_sources := $(filter-out userspace/cli/%,$(shell find userspace -name '*.cpp')) $(wildcard userspace/cli/common/*.cpp)
 lib_objects := $(lib_sources:%.cpp=$(BUILD)/%.o)
 library     := $(BUILD)/libagentnic.a
+# libagentnic-xsk, for programs that own AF_XDP sockets: a part of the library, with the headers that its users include.
+xsk_sources := $(wildcard userspace/path/xsk/*.cpp) userspace/path/sockets/udp.cpp userspace/base/result.cpp userspace/base/stop.cpp
+xsk_headers := $(wildcard userspace/path/xsk/*.hpp) userspace/path/sockets/udp.hpp userspace/base/result.hpp userspace/base/unique_fd.hpp \
+               userspace/base/stop.hpp
+xsk_version := 0
+xsk_static  := $(BUILD)/libagentnic-xsk.a
+xsk_shared  := $(BUILD)/libagentnic-xsk.so.$(xsk_version)
+xsk_libs    := -lnl-route-3 -lnl-3 -lfmt
 bpf_sources := $(wildcard bpf/*.bpf.c)
 bpf_objects := $(bpf_sources:%.c=$(BUILD)/%.o)
 suites      := unit bpf
@@ -89,7 +97,7 @@ need: $(filter deps,$(MAKECMDGOALS))
 # --- build ---
 
 .PHONY: all
-all: $(programs:%=$(BIN)/%) $(manuals) ## build the programs and manuals
+all: $(programs:%=$(BIN)/%) $(xsk_static) $(xsk_shared) $(manuals) ## build the programs, the library and manuals
 
 # FORCE: looked at in every run, rewritten only when the version changed.
 .PHONY: FORCE
@@ -130,6 +138,19 @@ $(library): $(lib_objects)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
+$(xsk_static): $(xsk_sources:%.cpp=$(BUILD)/%.o)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/pic/%.o: %.cpp | need $(skeletons) $(version)
+	$(call say,CXX,$< (shared))
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -fPIC -c $< -o $@
+
+$(xsk_shared): $(xsk_sources:%.cpp=$(BUILD)/pic/%.o)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(CXXFLAGS) -shared -Wl,-soname,$(@F) -Wl,--no-undefined $^ $(xsk_libs) -o $@
+
 $(BIN)/agentnic-%: $(library)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
@@ -145,23 +166,35 @@ $(BUILD)/man/%: docs/man/%.scd | need
 	@mkdir -p $(@D)
 	$(Q)scdoc < $< > $@
 
--include $(shell find $(BUILD)/userspace $(BUILD)/bpf $(BUILD)/tests $(BUILD)/replay $(BUILD)/fuzz -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/userspace $(BUILD)/pic $(BUILD)/bpf $(BUILD)/tests $(BUILD)/replay $(BUILD)/fuzz -name '*.d' 2>/dev/null)
 
 .PHONY: install
 install: all ## install to PREFIX (/usr/local), below DESTDIR
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/agentnic/policies $(DESTDIR)$(PREFIX)/share/agentnic/examples
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/agentnic/policies $(DESTDIR)$(PREFIX)/share/agentnic/examples
 	install -m 755 $(programs:%=$(BIN)/%) $(DESTDIR)$(PREFIX)/sbin
 	install -m 644 $(filter %.1,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(filter %.3,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 644 $(filter %.5,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 644 $(filter %.8,$(manuals)) $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 644 policies/*.json $(DESTDIR)$(PREFIX)/share/agentnic/policies
 	install -m 644 docs/examples/* $(DESTDIR)$(PREFIX)/share/agentnic/examples
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -D -m 644 userspace/units/agentnic.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/agentnic.conf
-	for unit in $(notdir $(wildcard userspace/units/*.service)); do \
+	for unit in $(notdir $(wildcard userspace/units/*.service userspace/units/*.socket)); do \
 	  sed 's|/usr/local/|$(PREFIX)/|' userspace/units/$$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit && \
 	  chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; \
 	done
+
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 644 $(xsk_static) $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(xsk_shared) $(DESTDIR)$(PREFIX)/lib
+	ln -sf $(notdir $(xsk_shared)) $(DESTDIR)$(PREFIX)/lib/libagentnic-xsk.so
+	for header in $(xsk_headers:userspace/%=%); do \
+	  install -D -m 644 userspace/$$header $(DESTDIR)$(PREFIX)/include/agentnic/$$header || exit 1; \
+	done
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/agentnic/abi bpf/abi/owner.h bpf/abi/types.h
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(shell sed -n 's/^## \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md | head -n 1)|' \
+	  userspace/path/xsk/agentnic-xsk.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/agentnic-xsk.pc
 
 # --- test ---
 

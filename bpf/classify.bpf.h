@@ -296,8 +296,6 @@ static __always_inline int anic_classify(struct anic_decision *d, void *ctx, enu
 		d->reason = ANIC_REASON_PASS_LANE;
 	else if (at != ANIC_AT_XDP)
 		d->reason = ANIC_REASON_PASS_NO_XDP;
-	else if (bpf_xdp_get_buff_len(xdp) > ANIC_XSK_FRAME_MAX) /* whatever the IP header says */
-		d->reason = ANIC_REASON_PASS_TOO_LONG;
 	else
 		d->xsk = 1;
 	return 1;

@@ -17,18 +17,29 @@ static __always_inline struct anic_owner *anic_owner_of(__u32 queue)
 	return page ? bpf_map_lookup_elem(page, &zero) : NULL;
 }
 
-/* Several CPUs that come here at once may each send one frame more. `now_ns`: of the last tick. */
+/*
+ * `now_ns`: of the last tick. What the owner says is looked at once a tick, and when the credit that it gave
+ * is spent: its half of the page is written all the time, and would have to come from its CPU for each frame.
+ * What it has consumed and has room for never gets less in sum. Several CPUs that come here at once may each
+ * send one frame more.
+ */
 static __always_inline int anic_keeps_up(struct anic_owner *owner, __u64 now_ns)
 {
-	__s64 waiting = ANIC_READ_ONCE(owner->sent) - ANIC_READ_ONCE(owner->consumed);
-	__u64 beat = ANIC_READ_ONCE(owner->beat);
+	__u64 sent = ANIC_READ_ONCE(owner->sent), consumed, beat;
+	__u32 room;
 
-	if (waiting <= 0 || beat != owner->beats) {
+	if (owner->looked_ns == now_ns && (__s64)(owner->limit - sent) > 0)
+		return 1;
+	consumed = ANIC_READ_ONCE(owner->consumed);
+	beat = ANIC_READ_ONCE(owner->beat);
+	room = ANIC_READ_ONCE(owner->room);
+	if ((__s64)(sent - consumed) <= 0 || beat != owner->beats) {
 		owner->beats = beat;
 		owner->alive_ns = now_ns;
 	}
-	return waiting < (__s64)ANIC_READ_ONCE(owner->room) &&
-	       (__s64)(now_ns - owner->alive_ns) < ANIC_OWNER_STALE_NS;
+	owner->looked_ns = now_ns;
+	owner->limit = (__s64)(now_ns - owner->alive_ns) < ANIC_OWNER_STALE_NS ? consumed + room : sent;
+	return (__s64)(owner->limit - sent) > 0;
 }
 
 /*
@@ -48,11 +59,18 @@ static __always_inline void anic_sample(struct anic_owner *owner, __u64 n)
 	ANIC_WRITE_ONCE(owner->sample_at, n);
 }
 
-/* To the socket of this queue: the verdict, and its reason. Without one, or one that takes it: path A. */
-static __always_inline int anic_to_owner(__u32 queue, __u64 now_ns, __u32 *reason)
+/* To the socket of its queue: the verdict, and its reason. Without one, or one that takes it: path A. */
+static __always_inline int anic_to_owner(struct xdp_md *xdp, __u64 now_ns, __u32 *reason)
 {
+	__u32 queue = xdp->rx_queue_index, longest;
 	struct anic_owner *owner = anic_owner_of(queue);
 	int verdict;
+
+	longest = owner ? ANIC_READ_ONCE(owner->longest) : 0;
+	if (bpf_xdp_get_buff_len(xdp) > (longest ? longest : ANIC_XSK_FRAME_MAX)) {
+		*reason = ANIC_REASON_PASS_TOO_LONG; /* whatever the IP header says */
+		return XDP_PASS;
+	}
 
 	if (owner && !anic_keeps_up(owner, now_ns)) {
 		if (bpf_map_lookup_elem(&anic_xsks, &queue)) {

@@ -28,7 +28,7 @@ static __always_inline int anic_run_xdp(struct xdp_md *ctx, struct anic_decision
 		if (verdict == XDP_REDIRECT)
 			d->reason = ANIC_REASON_REDIRECT_CPU;
 	} else if (d->xsk) {
-		verdict = anic_to_owner(ctx->rx_queue_index, anic_tick_time(), &d->reason);
+		verdict = anic_to_owner(ctx, anic_tick_time(), &d->reason);
 	}
 	if (!d->drop && d->reason != ANIC_REASON_REDIRECT_XSK)
 		anic_turn(ctx, d, ANIC_AT_XDP);

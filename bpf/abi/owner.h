@@ -30,7 +30,8 @@ struct anic_owner {
 	__u64 refused;	 /* frames that took path A because the owner did not keep up */
 	__u64 sample_at; /* `sent` with the frame that is sampled; 0: none was yet */
 	__u64 sample_ns; /* CLOCK_MONOTONIC: when that came; written before sample_at */
-	__u64 _pad[2];
+	__u64 limit;	 /* `sent` may become that much, by what the owner said when XDP looked last ... */
+	__u64 looked_ns; /* ... which was at this tick */
 	/* written by the owner */
 	__u64 consumed; /* of `sent`: received, or lost after the verdict (XDP_STATISTICS) */
 	__u64 lost;	/* of those: lost; for people */
@@ -41,9 +42,11 @@ struct anic_owner {
 	/* for people */
 	__u64 transmitted; /* frames that it has given to the device */
 	__u64 samples;	   /* that it has taken */
-	__u64 _pad2;
+	__u32 longest;	   /* bytes of a frame that it has room for; 0: ANIC_XSK_FRAME_MAX */
+	__u32 _pad2;
 	__u32 turns[ANIC_OWNER_TURNS]; /* how many took how long */
-	__u64 _pad3[4];
+	__u64 turned_ns;	       /* all of them together */
+	__u64 _pad3[3];
 };
 ANIC_ASSERT(sizeof(struct anic_owner) == 256); /* whole cache lines: each has one writer */
 

@@ -6,6 +6,7 @@
 #include <bpf/bpf.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -21,6 +22,7 @@
 #include "kern/generation.hpp"
 #include "kern/owner_page.hpp"
 #include "lab/packet.hpp"
+#include "path/xsk/grant.hpp"
 #include "path/xsk/owner_page.hpp"
 #include "policy/parse.hpp"
 
@@ -40,20 +42,24 @@ constexpr const char* kPolicy = R"({"version": 1, "name": "one",
 /// An instance, one of whose queues has an owner.
 class Owned {
  public:
-  Owned() : map_(kern::make_owner_page().value()), page_(path::OwnerPage::open(map_.get(), kRoom).value()) {
+  Owned()
+      : map_(kern::make_owner_page().value()),
+        page_(path::OwnerPage::open(map_.get(), kRoom, ANIC_XSK_FRAME_MAX).value()) {
     instance_.install(policy::parse(kPolicy, "p").value());
     instance_.tick(kStart);
     put_socket();
     REQUIRE(kern::enter_owner_page(instance_.maps().fd("anic_xsk_pages"), 0, map_.get()));
   }
 
-  /// A socket in the slot; it need not be bound for that.
+  /// A socket in the slot: of lo, in a namespace of its own. Linux 7 takes none that is not bound.
   void put_socket() {
-    socket_ = UniqueFd(::socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
-    REQUIRE(socket_);
-    const std::uint32_t queue = 0;
-    const int fd = socket_.get();
-    REQUIRE(bpf_map_update_elem(instance_.maps().fd("anic_xsks"), &queue, &fd, BPF_ANY) == 0);
+    REQUIRE(::unshare(CLONE_NEWNET) == 0);
+    auto grant = path::bind_xsk({.ifname = "lo",
+                                 .queues = {0},
+                                 .shape = {.frames = path::kXskFramesMin, .bind = path::XskBind::Copy}});
+    REQUIRE(grant);
+    socket_ = std::move(grant->queues[0].socket);
+    REQUIRE(kern::enter_socket(instance_.maps().fd("anic_xsks"), 0, socket_.get()));
   }
   void close_socket() { socket_.reset(); }
   /// Ticks until then, 10 ms or what is left apart.

@@ -54,19 +54,24 @@ Frame udp_frame(bool v6, std::size_t payload) {
   return builder.udp(4000, 9001).payload(payload).build();
 }
 
+Turned turn_around(Frame& frame) {
+  const path::Piece piece = frame;
+  return path::turn_around({&piece, 1});
+}
+
 }  // namespace
 
 TEST_CASE("echo: both addresses and both ports are swapped, the rest stays") {
   const Frame before = PacketBuilder().eth().vlan(9).ipv4().udp(4000, 9001).payload(5).build();
   Frame after = before;
-  REQUIRE(path::turn_around(after) == Turned::Ready);
+  REQUIRE(turn_around(after) == Turned::Ready);
   CHECK(std::memcmp(after.data(), before.data() + 6, 6) == 0);
   CHECK(std::memcmp(after.data() + 6, before.data(), 6) == 0);
   CHECK(std::memcmp(after.data() + 18 + 12, before.data() + 18 + 16, 4) == 0);
   CHECK(std::memcmp(after.data() + 18 + 16, before.data() + 18 + 12, 4) == 0);
   CHECK(word_at(after, 38) == 9001);
   CHECK(word_at(after, 40) == 4000);
-  REQUIRE(path::turn_around(after) == Turned::Ready);
+  REQUIRE(turn_around(after) == Turned::Ready);
   CHECK(after == before);
 }
 
@@ -77,7 +82,7 @@ TEST_CASE("echo: a valid checksum stays valid, for every length and both familie
       Frame frame = udp_frame(v6, payload);
       const std::size_t at = v6 ? 14 + 40 + 6 : 14 + 20 + 6;
       CHECK(word_at(frame, at) == udp_checksum(frame));
-      REQUIRE(path::turn_around(frame) == Turned::Ready);
+      REQUIRE(turn_around(frame) == Turned::Ready);
       CHECK(word_at(frame, at) == udp_checksum(frame));
     }
   }
@@ -94,7 +99,7 @@ TEST_CASE("echo: a partial checksum, as veth hands it over, is completed") {
       pseudo += ANIC_BE16(static_cast<std::uint16_t>(8 + payload)) + ANIC_BE16(17);
       const std::uint16_t partial = checksum_fold(pseudo);
       std::memcpy(frame.data() + udp + 6, &partial, 2);
-      REQUIRE(path::turn_around(frame) == Turned::Completed);
+      REQUIRE(turn_around(frame) == Turned::Completed);
       CHECK(word_at(frame, udp + 6) == udp_checksum(frame));
     }
   }
@@ -107,7 +112,7 @@ TEST_CASE("echo: any flipped bit behind the Ethernet addresses is noticed or har
       Frame frame = good;
       frame[at] ^= static_cast<std::byte>(1U << bit);
       INFO(at << "." << bit);
-      CHECK((path::turn_around(frame) == Turned::BadChecksum || path::turn_around(frame) == Turned::NotUdp));
+      CHECK((turn_around(frame) == Turned::BadChecksum || turn_around(frame) == Turned::NotUdp));
     }
   }
 }
@@ -115,7 +120,7 @@ TEST_CASE("echo: any flipped bit behind the Ethernet addresses is noticed or har
 TEST_CASE("echo: IPv4 without a checksum goes back without one") {
   Frame frame = udp_frame(false, 8);
   put_word(frame, 40, 0);
-  REQUIRE(path::turn_around(frame) == Turned::Ready);
+  REQUIRE(turn_around(frame) == Turned::Ready);
   CHECK(word_at(frame, 40) == 0);
 }
 
@@ -132,7 +137,7 @@ TEST_CASE("echo: what is not a whole UDP datagram is refused and left alone") {
                          Frame{}};
   for (const Frame& one : cases) {
     Frame frame = one;
-    CHECK(path::turn_around(frame) == Turned::NotUdp);
+    CHECK(turn_around(frame) == Turned::NotUdp);
     CHECK(frame == one);
   }
 }

@@ -18,10 +18,9 @@ TEST_CASE("spread: median, least and greatest") {
 }
 
 TEST_CASE("load: an impossible size or rate is bad input") {
-  const auto server = path::Address::parse("127.0.0.1", 9).value();
-  const auto exit_of = [&](lab::LoadOptions options) {
-    options.server = server;
-    return lab::run_load(options).error().exit;
+  const auto line = lab::open_udp_line(path::Address::parse("127.0.0.1", 9).value()).value();
+  const auto exit_of = [&](const lab::LoadOptions& options) {
+    return lab::run_load(*line, options).error().exit;
   };
   CHECK(exit_of({.size = 23}) == Exit::BadInput);
   CHECK(exit_of({.size = 65508}) == Exit::BadInput);
@@ -29,9 +28,9 @@ TEST_CASE("load: an impossible size or rate is bad input") {
 }
 
 TEST_CASE("load: a run that nobody answers is not valid and has no percentiles") {
-  const lab::LoadOptions options{
-      .server = path::Address::parse("127.0.0.1", 9).value(), .warmup_s = 0, .duration_s = 0.05};
-  const auto result = lab::run_load(options);
+  const auto line = lab::open_udp_line(path::Address::parse("127.0.0.1", 9).value()).value();
+  const lab::LoadOptions options{.warmup_s = 0, .duration_s = 0.05};
+  const auto result = lab::run_load(*line, options);
   REQUIRE(result);
   CHECK_FALSE(result->invalid.empty());
   const Json json = lab::to_json(options, *result);

@@ -23,6 +23,7 @@
 #include "kern/generation.hpp"
 #include "kern/hook.hpp"
 #include "kern/netns.hpp"
+#include "kern/owner_page.hpp"
 #include "policy/model.hpp"
 
 namespace agentnic::kern {
@@ -115,12 +116,6 @@ struct DetachReport {
 
 /// Works on what is broken, half-made, or of another version.
 Result<DetachReport> detach_instance(const PinDir& dir);
-
-/// The pinned maps that whoever will own a queue is entered into.
-struct XskSlots {
-  UniqueFd sockets;  ///< an XSKMAP
-  UniqueFd pages;    ///< of their owners: bpf/abi/owner.h
-};
 
 /// Open them before entering the namespace.
 Result<XskSlots> open_xsk_slots(const NetNs& netns, const std::string& ifname);

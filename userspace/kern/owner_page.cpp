@@ -36,9 +36,34 @@ Status enter_owner_page(int pages_fd, std::uint32_t queue, int page_fd) {
   return {};
 }
 
-void leave_owner_page(int pages_fd, std::uint32_t queue) {
-  const UniqueFd before = page_of(pages_fd, queue);
-  bpf_map_delete_elem(pages_fd, &queue);
+std::map<std::uint32_t, UniqueFd> open_owner_pages(int pages_fd) {
+  std::map<std::uint32_t, UniqueFd> pages;
+  bpf_map_info info{};
+  std::uint32_t size = sizeof(info);
+  if (bpf_map_get_info_by_fd(pages_fd, &info, &size) != 0) return pages;
+  for (std::uint32_t queue = 0; queue < info.max_entries; ++queue)
+    if (UniqueFd page = page_of(pages_fd, queue)) pages.emplace(queue, std::move(page));
+  return pages;
+}
+
+Result<anic_owner> read_owner_page(int page_fd) {
+  anic_owner page{};
+  const std::uint32_t zero = 0;
+  if (bpf_map_lookup_elem(page_fd, &zero, &page) != 0) return fail_errno(errno, "read the page of an owner");
+  return page;
+}
+
+Status enter_socket(int sockets_fd, std::uint32_t queue, int socket_fd) {
+  if (bpf_map_update_elem(sockets_fd, &queue, &socket_fd, BPF_ANY) != 0)
+    return fail_errno(errno, fmt::format("enter the AF_XDP socket of queue {} into its map", queue));
+  return {};
+}
+
+Result<UniqueFd> enter_owner(const XskSlots& slots, std::uint32_t queue, int socket_fd) {
+  UniqueFd page = ANIC_TRY(make_owner_page());
+  ANIC_TRY(enter_owner_page(slots.pages.get(), queue, page.get()));
+  ANIC_TRY(enter_socket(slots.sockets.get(), queue, socket_fd));
+  return page;
 }
 
 }  // namespace agentnic::kern

@@ -19,6 +19,7 @@
 #include "lab/packet_path.hpp"
 #include "lab/pairs.hpp"
 #include "lab/quota.hpp"
+#include "lab/round_trip.hpp"
 #include "lab/slo.hpp"
 #include "lab/turnaround.hpp"
 #include "policy/parse.hpp"
@@ -26,10 +27,6 @@
 namespace agentnic::lab {
 namespace {
 
-constexpr double kSeconds = 0.5;
-constexpr int kSockperfSeconds = 1;  // its least
-constexpr std::size_t kSize = 64;
-constexpr std::uint16_t kSockperfPort = 11111;
 constexpr std::uint16_t kIperfPort = 5201;
 constexpr const char* kIperfSeconds = "2";
 
@@ -41,97 +38,6 @@ constexpr const char* kPolicy = R"({"version": 1, "name": "bench", "services": [
 // Of the stream: nothing needs AF_XDP, and its quota does not bind.
 constexpr const char* kBulkPolicy = R"({"version": 1, "name": "bulk", "link_rate": "100Gbit", "services": [
   {"name": "stream", "protocol": "tcp", "port": 5201, "class": "bulk", "path": "kernel"}]})";
-
-/// p50 of one run of our own server and client, in microseconds.
-Result<double> our_p50_us(const Bench& bench, const std::string& transport, path::Wait wait, Pairs& pairs) {
-  const Json done =
-      ANIC_TRY(measure(bench, {.transport = transport, .wait = wait, .size = kSize, .duration_s = kSeconds}));
-  const Json& run = done.at("run");
-  if (bench.client_cpu == bench.server_cpu) pairs.problem = "client and server shared one CPU";
-  if (!run.at("valid").get<bool>()) pairs.problem = run.at("invalid_because").get<std::string>();
-  if (run.at("p50_ns").is_null()) return fail(Exit::Failed, "too few samples for a median");
-  return run.at("p50_ns").get<double>() / 1000;
-}
-
-/// Waits until someone is bound to a port in a namespace. `sockets`: options of ss, UDP's or TCP's.
-Status wait_for_port(const std::string& netns, std::uint16_t port, const char* sockets = "-Hlun") {
-  for (int tries = 0; tries < 100; ++tries) {
-    const std::string bound = ANIC_TRY(
-        run_program({"ip", "netns", "exec", netns, "ss", sockets, fmt::format("sport = :{}", port)}));
-    if (!bound.empty()) return {};
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return fail(Exit::Failed, fmt::format("no server came up on port {} in netns {}", port, netns));
-}
-
-/// p50 of one `sockperf ping-pong`, in microseconds.
-Result<double> sockperf_p50_us(const Bench& bench, path::Wait wait) {
-  const auto command = [&](const Host& host, int cpu, std::initializer_list<const char*> words) {
-    Argv argv = {"ip", "netns", "exec", host.netns, "taskset", "-c", std::to_string(cpu), "sockperf"};
-    argv.insert(argv.end(), words.begin(), words.end());
-    argv.insert(argv.end(), {"-i", bench.lab.server.ipv4, "-p", std::to_string(kSockperfPort)});
-    if (wait == path::Wait::Spin) argv.emplace_back("--nonblocked");
-    return argv;
-  };
-  Child server = ANIC_TRY(Child::start(command(bench.lab.server, bench.server_cpu, {"server"})));
-  ANIC_TRY(wait_for_port(bench.lab.server.netns, kSockperfPort));
-  Argv client = command(bench.lab.client, bench.client_cpu, {"ping-pong", "--full-rtt"});
-  client.insert(client.end(), {"-t", std::to_string(kSockperfSeconds), "-m", std::to_string(kSize)});
-  const std::string output = ANIC_TRY(run_program(client));
-  constexpr std::string_view kMedian = "percentile 50.000 =";
-  const auto found = output.find(kMedian);
-  if (found == std::string::npos) return fail(Exit::Failed, "sockperf printed no median");
-  return std::strtod(output.c_str() + found + kMedian.size(), nullptr);
-}
-
-/// The p50 of AF_XDP or the kernel against a peer whose time is also a p50.
-Result<Json> compare_p50(const std::string& id, const std::string& peer_name,
-                         const std::function<Result<double>(Pairs&)>& ours,
-                         const std::function<Result<double>(Pairs&)>& peer, const std::string& note) {
-  const Pairs pairs = ANIC_TRY(alternate(id, ours, peer));
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
-  const Spread ratio = spread(ratios);
-  Json row =
-      bench_row({.id = id,
-                 .unit = "us",
-                 .peer = peer_name,
-                 .note = fmt::format("paired ratios {:.3f} to {:.3f}; {}", ratio.low, ratio.high, note)},
-                pairs.ours, ratios, spread(pairs.peers).median, 1.0, Bound::AtLeast, pairs.problem);
-  // Here it is the ratio that has a target.
-  row["met"] = pairs.problem.empty() && ratio.median >= 1.0;
-  row["note"] = "target: ratio at least" +
-                row["note"].get<std::string>().substr(std::string_view("target: value at least").size());
-  return row;
-}
-
-Result<Json> udp_vs_sockperf(const Bench& bench, path::Wait wait) {
-  const bool spin = wait == path::Wait::Spin;
-  return compare_p50(
-      spin ? "udp_vs_sockperf_spin" : "udp_vs_sockperf_block",
-      spin ? "sockperf ping-pong --nonblocked" : "sockperf ping-pong",
-      [&](Pairs& pairs) { return our_p50_us(bench, "udp", wait, pairs); },
-      [&](Pairs&) { return sockperf_p50_us(bench, wait); },
-      fmt::format("p50 of the round trip of {} B over veth, kernel UDP on both ends", kSize));
-}
-
-Result<Json> xsk_server_p50_ratio(const Bench& bench, Attached& attached) {
-  // The peer has nothing attached: XDP on a veth costs the kernel's own path something too.
-  const auto ours = [&](Pairs& pairs) -> Result<double> {
-    ANIC_TRY(attached.set(true));
-    return our_p50_us(bench, "xsk", path::Wait::Spin, pairs);
-  };
-  const auto peer = [&](Pairs& pairs) -> Result<double> {
-    ANIC_TRY(attached.set(false));
-    return our_p50_us(bench, "udp", path::Wait::Spin, pairs);
-  };
-  Json json = ANIC_TRY(compare_p50(
-      "xsk_server_p50_ratio", "kernel UDP server, nothing attached", ours, peer,
-      fmt::format("p50 of the round trip of {} B over veth, both ends spinning, kernel UDP client", kSize)));
-  json["note"] = fmt::format("{}; XDP mode {}", json["note"].get<std::string>(),
-                             kern::mode_name(attached.report().mode));
-  return json;
-}
 
 /// Bits a second of one iperf3 stream to the server, as its receiver counts them.
 Result<double> stream_gbps(const Bench& bench) {
@@ -188,6 +94,13 @@ const std::vector<Benchmark>& table() {
       {{"udp_vs_sockperf_spin", "kernel UDP echo against sockperf, spinning"},
        [](const Bench& bench, Attached&) { return udp_vs_sockperf(bench, path::Wait::Spin); }},
       {{"xsk_server_p50_ratio", "AF_XDP server against kernel UDP server, spinning"}, xsk_server_p50_ratio},
+      {{"xsk_both_p50_ratio", "AF_XDP on both ends against kernel UDP, spinning, median"},
+       xsk_both_p50_ratio},
+      {{"xsk_both_p99_ratio", "AF_XDP on both ends against kernel UDP, spinning, p99"}, xsk_both_p99_ratio},
+      {{"xsk_vs_sockperf_p50_ratio", "AF_XDP on both ends against sockperf, spinning"},
+       xsk_vs_sockperf_p50_ratio},
+      {{"xsk_block_ratio", "AF_XDP server against kernel UDP server, blocking"}, xsk_block_ratio},
+      {{"xsk_rps_ratio", "requests of one server core, AF_XDP against kernel UDP"}, xsk_rps_ratio},
       {{"xsk_failover_ms", "an owner of an AF_XDP socket that stops, to path A"},
        [](const Bench& bench, Attached&) { return xsk_failover_ms(bench); }},
       {{"tc_bulk_ratio", "one TCP stream with agentnic at TC, over the same without"},

@@ -18,6 +18,10 @@
 #include "kern/netns.hpp"
 #include "version.h"
 
+#include <array>
+
+#include <sstream>
+
 namespace agentnic::lab {
 namespace {
 
@@ -138,6 +142,20 @@ Status pin_to_cpu(int cpu) {
                 "nproc says how many there are");
   }
   return {};
+}
+
+double cpu_busy_s(int cpu) {
+  std::ifstream stat("/proc/stat");
+  const std::string wanted = fmt::format("cpu{} ", cpu);
+  for (std::string line; std::getline(stat, line);) {
+    if (!line.starts_with(wanted)) continue;
+    std::istringstream fields(line.substr(wanted.size()));
+    std::array<double, 8> ticks{};  // user nice system idle iowait irq softirq steal: proc_stat(5)
+    for (double& value : ticks) fields >> value;
+    return (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) /
+           static_cast<double>(::sysconf(_SC_CLK_TCK));
+  }
+  return 0;
 }
 
 }  // namespace agentnic::lab

@@ -24,4 +24,8 @@ std::vector<int> usable_cpus();
 /// Keeps this process on one CPU.
 Status pin_to_cpu(int cpu);
 
+/// What a CPU was not idle for since boot, in seconds, interrupts included (/proc/stat, 10 ms ticks); 0 for
+/// -1.
+double cpu_busy_s(int cpu);
+
 }  // namespace agentnic::lab

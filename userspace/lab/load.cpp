@@ -60,8 +60,7 @@ CpuUse operator-(const CpuUse& a, const CpuUse& b) {
 /// The client's half of both loops: stamped requests out, checked answers in.
 class Client {
  public:
-  Client(path::UdpSocket& socket, const LoadOptions& options)
-      : socket_(socket), wait_(options.wait), out_(options.size), in_(kMaxSize) {
+  Client(Line& line, const LoadOptions& options) : line_(line), wait_(options.wait), out_(options.size) {
     for (std::size_t i = 0; i < out_.size(); ++i) out_[i] = static_cast<std::byte>(i * 31);
   }
 
@@ -73,19 +72,19 @@ class Client {
     Stamp stamp{.sequence = ++sequence_, .intended_ns = intended_ns, .check = 0};
     stamp.check = check_of(stamp);
     std::memcpy(out_.data(), &stamp, sizeof(stamp));
-    if (socket_.send(out_)) return true;
+    if (line_.send(out_)) return true;
     ++result_->unsent;
     return false;
   }
 
   /// One answer, if there is one and it is whole.
   std::optional<Stamp> receive(path::Wait wait) noexcept {
-    const auto size = socket_.receive(in_, wait);
-    if (!size) return std::nullopt;
+    const auto in = line_.receive(wait);
+    if (!in) return std::nullopt;
     Stamp stamp;
-    std::memcpy(&stamp, in_.data(), sizeof(stamp));
-    const bool whole = *size == out_.size() && stamp.check == check_of(stamp) &&
-                       std::memcmp(in_.data() + sizeof(stamp), out_.data() + sizeof(stamp),
+    const bool whole = in->size() == out_.size() && (std::memcpy(&stamp, in->data(), sizeof(stamp)), true) &&
+                       stamp.check == check_of(stamp) &&
+                       std::memcmp(in->data() + sizeof(stamp), out_.data() + sizeof(stamp),
                                    out_.size() - sizeof(stamp)) == 0;
     if (whole) return stamp;
     ++result_->damaged;
@@ -94,14 +93,13 @@ class Client {
 
   [[nodiscard]] std::uint64_t sequence() const noexcept { return sequence_; }
   [[nodiscard]] path::Wait wait() const noexcept { return wait_; }
-  path::UdpSocket& socket() noexcept { return socket_; }
+  Line& line() noexcept { return line_; }
 
  private:
-  path::UdpSocket& socket_;
+  Line& line_;
   path::Wait wait_;
   LoadResult* result_ = nullptr;
   std::vector<std::byte> out_;
-  std::vector<std::byte> in_;
   std::uint64_t sequence_ = 0;
 };
 
@@ -133,6 +131,37 @@ void closed_loop(Client& client, LoadResult& result, std::uint64_t end_ns) {
         break;
       }
     }
+  }
+  result.cpu = cpu_now() - cpu_before;
+}
+
+/// So many requests at any moment until `end_ns`. Those that are not answered for a while are given up, all
+/// of them.
+void window_loop(Client& client, LoadResult& result, unsigned outstanding, std::uint64_t end_ns) {
+  const CpuUse cpu_before = cpu_now();
+  std::uint64_t first = client.sequence() + 1;  // of those that are waited for
+  std::uint64_t waiting = 0;
+  std::uint64_t now = monotonic_ns();
+  std::uint64_t heard = now;
+  while (now < end_ns && !stop_requested()) {
+    for (; waiting < outstanding && client.send(now); ++waiting) ++result.sent;
+    while (const auto answer = client.receive(path::Wait::Spin)) {
+      now = monotonic_ns();
+      if (answer->sequence < first) {
+        ++result.stale;
+        continue;
+      }
+      heard = now;
+      --waiting;
+      ++result.received;
+      result.latency_ns.record(now - answer->intended_ns);
+    }
+    now = monotonic_ns();
+    if (now - heard < kAnswerTimeoutNs) continue;
+    result.lost += waiting;
+    waiting = 0;
+    first = client.sequence() + 1;
+    heard = now;
   }
   result.cpu = cpu_now() - cpu_before;
 }
@@ -171,7 +200,7 @@ void open_loop(Client& client, LoadResult& result, double rate_per_s, std::uint6
       result.sent += client.send(next);
       ++attempts;
     } else if (client.wait() == path::Wait::Block) {
-      client.socket().wait_readable(next - now);
+      client.line().wait_readable(next - now);
     }
     drain();
   }
@@ -207,7 +236,7 @@ Json percentile(const Histogram& histogram, double fraction) {
 
 }  // namespace
 
-Result<LoadResult> run_load(const LoadOptions& options) {
+Result<LoadResult> run_load(Line& line, const LoadOptions& options) {
   if (options.size < kMinSize || options.size > kMaxSize) {
     return fail(Exit::BadInput, fmt::format("a request of {} bytes: the size goes from {} to {}",
                                             options.size, kMinSize, kMaxSize));
@@ -216,7 +245,6 @@ Result<LoadResult> run_load(const LoadOptions& options) {
   if (options.loop == Loop::Open && !rate_is_possible) {
     return fail(Exit::BadInput, "an open loop needs a rate from 1 to 100000000 a second", "--rate");
   }
-  auto socket = ANIC_TRY(path::UdpSocket::connect(options.server));
   const WakeUps wake_ups;
   ::prctl(PR_SET_TIMERSLACK, 1UL);  // a sleep until the next send should end then
   const auto nanoseconds = [](double s) { return static_cast<std::uint64_t>(s * 1e9); };
@@ -224,7 +252,11 @@ Result<LoadResult> run_load(const LoadOptions& options) {
     const std::uint64_t start = monotonic_ns();
     const std::uint64_t end = start + nanoseconds(seconds);
     if (options.loop == Loop::Closed) {
-      closed_loop(client, into, end);
+      if (options.outstanding == 1) {
+        closed_loop(client, into, end);
+      } else {
+        window_loop(client, into, options.outstanding, end);
+      }
       into.seconds = static_cast<double>(monotonic_ns() - start) * 1e-9;
     } else {
       open_loop(client, into, options.rate_per_s, start, end);
@@ -233,13 +265,13 @@ Result<LoadResult> run_load(const LoadOptions& options) {
   };
   LoadResult warmup;
   LoadResult result;
-  Client client(socket, options);  // one for both, so that late answers to the warm-up are known as such
+  Client client(line, options);  // one for both, so that late answers to the warm-up are known as such
   client.count_into(warmup);
   pass(client, warmup, options.warmup_s);
   client.count_into(result);
-  const std::uint64_t drops_before = socket.drops();
+  const std::uint64_t drops_before = line.drops();
   pass(client, result, options.duration_s);
-  result.dropped = socket.drops() - drops_before;
+  result.dropped = line.drops() - drops_before;
   result.offered_per_s =
       options.loop == Loop::Open ? options.rate_per_s : static_cast<double>(result.sent) / result.seconds;
   if (stop_requested()) return fail(Exit::Failed, "stopped before the end of the run");
@@ -265,9 +297,10 @@ Json to_json(const LoadOptions& options, const LoadResult& result) {
     return result.received ? seconds * 1e6 / static_cast<double>(result.received) : 0;
   };
   return {{"schema", "agentnic.run/1"},
-          {"transport", "udp"},
+          {"transport", options.transport},
           {"loop", loop_name(options.loop)},
           {"wait", wait_name(options.wait)},
+          {"outstanding", options.loop == Loop::Closed ? Json(options.outstanding) : Json(nullptr)},
           {"size_bytes", options.size},
           {"warmup_s", options.warmup_s},
           {"duration_s", result.seconds},

@@ -9,23 +9,25 @@
 #include "base/histogram.hpp"
 #include "base/json.hpp"
 #include "base/result.hpp"
+#include "lab/line.hpp"
 #include "path/sockets/udp.hpp"
 
 namespace agentnic::lab {
 
 /// How requests follow one another.
 enum class Loop {
-  Closed,  ///< one outstanding: the next leaves when the answer is there. Latency: from the send
+  Closed,  ///< one outstanding, or so many: the next leaves when an answer is there. Latency: from the send
   Open,    ///< at a fixed rate, whatever comes back. Latency: from the intended send time
 };
 
 struct LoadOptions {
-  path::Address server{};
-  std::size_t size = 64;  ///< bytes of UDP payload
+  std::string transport = "udp";  ///< what the line is: for who reads the result
+  std::size_t size = 64;          ///< bytes of UDP payload
   Loop loop = Loop::Closed;
   path::Wait wait = path::Wait::Spin;
-  double rate_per_s = 0;  ///< Loop::Open only
-  double warmup_s = 0.1;  ///< traffic that is not recorded
+  unsigned outstanding = 1;  ///< Loop::Closed: requests that wait for answers at any moment
+  double rate_per_s = 0;     ///< Loop::Open only
+  double warmup_s = 0.1;     ///< traffic that is not recorded
   double duration_s = 1;
 };
 
@@ -66,7 +68,7 @@ inline constexpr std::uint64_t kAnswerTimeoutNs = 100'000'000;
 inline constexpr std::uint64_t kLateSendNs = 50'000;
 
 /// Runs to the end, or until stop_requested(), which is an error.
-Result<LoadResult> run_load(const LoadOptions& options);
+Result<LoadResult> run_load(Line& line, const LoadOptions& options);
 
 /// Schema agentnic.run/1 without argv. Units are in the key names; a percentile without samples enough is
 /// null.

@@ -47,17 +47,18 @@ Result<Json> measure(const Bench& bench, const RunSpec& spec) {
   } else {
     serve.insert(serve.end(), {"--address", bench.lab.server.ipv4, "--port", port});
   }
-  const Argv run = {bench.program, "run",
-                    "--netns",     bench.lab.client.netns,
-                    "--server",    bench.lab.server.ipv4,
-                    "--port",      port,
-                    "--size",      std::to_string(spec.size),
-                    "--wait",      wait,
-                    "--loop",      "closed",
-                    "--warmup",    fmt::format("{}", spec.warmup_s),
-                    "--duration",  fmt::format("{}", spec.duration_s),
-                    "--cpu",       std::to_string(bench.client_cpu),
-                    "--json"};
+  Argv run = {bench.program, "run",
+              "--netns",     bench.lab.client.netns,
+              "--server",    bench.lab.server.ipv4,
+              "--port",      port,
+              "--size",      std::to_string(spec.size),
+              "--wait",      wait,
+              "--loop",      "closed",
+              "--warmup",    fmt::format("{}", spec.warmup_s),
+              "--duration",  fmt::format("{}", spec.duration_s),
+              "--cpu",       std::to_string(bench.client_cpu),
+              "--json"};
+  if (spec.client == "xsk") run.insert(run.end(), {"--transport", "xsk", "--iface", bench.lab.client.ifname});
   Child server = ANIC_TRY(Child::start(serve));
   ANIC_TRY(server.read_line(kAnswerMs));  // it is ready
   Child client = ANIC_TRY(Child::start(run));
@@ -73,7 +74,11 @@ Attached::Attached(kern::NetNs netns, std::string ifname, const policy::Policy& 
     : netns_(std::move(netns)), ifname_(std::move(ifname)), policy_(policy) {}
 
 Result<Attached> Attached::open(const Bench& bench, const policy::Policy& policy) {
-  return Attached(ANIC_TRY(kern::NetNs::open(bench.lab.server.netns)), bench.lab.server.ifname, policy);
+  return open(bench.lab.server, policy);
+}
+
+Result<Attached> Attached::open(const Host& host, const policy::Policy& policy) {
+  return Attached(ANIC_TRY(kern::NetNs::open(host.netns)), host.ifname, policy);
 }
 
 Status Attached::set(bool on) {

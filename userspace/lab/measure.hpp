@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,11 +24,14 @@ inline constexpr std::uint16_t kKernelPort = 9000;
 inline constexpr std::uint16_t kXskPort = 9001;
 
 struct RunSpec {
-  std::string transport = "udp";       ///< of the server: udp or xsk; the client is always a kernel socket
-  path::Wait wait = path::Wait::Spin;  ///< of both
+  std::string transport = "udp";          ///< of the server: udp or xsk
+  std::string client = "udp";             ///< of the client; xsk takes agentnic on the client's interface too
+  path::Wait wait = path::Wait::Spin;     ///< of both
+  std::optional<path::Wait> client_wait = std::nullopt;  ///< of the client, if it is another
   std::size_t size = 64;
   double duration_s = 0.6;
   double warmup_s = 0.1;
+  unsigned outstanding = 1;
 };
 
 /// A lab that is up, and where in it the two ends run.
@@ -44,11 +48,13 @@ Bench make_bench(const Lab& lab);
 /// {"server": agentnic.serve/1, "run": agentnic.run/1}, each with its argv.
 Result<Json> measure(const Bench& bench, const RunSpec& spec);
 
-/// A policy on the server's interface, put there and taken off as runs need it. Borrows the policy.
+/// A policy on an interface, the server's unless stated, put there and taken off as runs need it. Borrows the
+/// policy.
 class Attached final {
  public:
   /// Nothing is attached yet.
   static Result<Attached> open(const Bench& bench, const policy::Policy& policy);
+  static Result<Attached> open(const Host& host, const policy::Policy& policy);
   Status set(bool on);
   /// Of the last attach.
   [[nodiscard]] const kern::AttachReport& report() const { return report_; }

@@ -125,7 +125,8 @@ Result<Found> run(const Bench& bench) {
                           bench.server_cpu);
     load = client_ns.run([&]() -> Result<LoadResult> {
       ANIC_TRY(pin_to_cpu(bench.client_cpu));
-      return run_load({.server = address, .wait = path::Wait::Block, .warmup_s = 0, .duration_s = kSeconds});
+      const auto line = ANIC_TRY(open_udp_line(address));
+      return run_load(*line, {.wait = path::Wait::Block, .warmup_s = 0, .duration_s = kSeconds});
     });
   }
   Found found;

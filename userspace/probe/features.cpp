@@ -19,8 +19,9 @@
 #include "kern/clsact.hpp"
 #include "kern/hook.hpp"
 #include "kern/instance.hpp"
+#include "kern/owner_page.hpp"
 #include "kern/test_run.hpp"
-#include "path/xsk/socket.hpp"
+#include "path/xsk/grant.hpp"
 #include "probe/ground.hpp"
 
 namespace agentnic::probe {
@@ -141,9 +142,11 @@ Result<Answer> xsk_copy(Ground& ground) {
   const auto done = ANIC_TRY(kern::attach(object, interface, {{ANIC_MODE_NATIVE, ANIC_MODE_SKB}, "probe"}));
   const kern::Maps maps = ANIC_TRY(object.maps());
   const auto bound =
-      path::XskSocket::open({.ifname = interface.name, .queue = 0, .bind = path::XskBind::Copy});
+      path::bind_xsk({.ifname = interface.name, .queues = {0}, .shape = {.bind = path::XskBind::Copy}});
   if (!bound) return no(bound.error().what);
-  if (const Status entered = bound->enter(maps.fd("anic_xsks")); !entered) return no(entered.error().what);
+  if (const Status entered = kern::enter_socket(maps.fd("anic_xsks"), 0, bound->queues[0].socket.get());
+      !entered)
+    return no(entered.error().what);
   return yes(fmt::format("bound one to a veth in mode {}", kern::mode_name(done.mode)));
 }
 

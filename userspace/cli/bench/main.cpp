@@ -12,6 +12,7 @@
 #include "base/hypervisor.hpp"
 #include "base/stop.hpp"
 #include "cli/common/program.hpp"
+#include "cli/common/xsk_options.hpp"
 #include "kern/instance.hpp"
 #include "kern/libbpf_log.hpp"
 #include "kern/netns.hpp"
@@ -48,6 +49,7 @@ struct Options {
   std::uint16_t port = lab::kKernelPort;
   std::uint32_t queue = 0;
   std::size_t size = 64;
+  unsigned outstanding = 1;
   double rate_per_s = 0;
   double warmup_s = 0.1;
   double duration_s = 1;
@@ -58,10 +60,7 @@ struct Options {
   bool list = false;
 };
 
-const std::map<std::string, path::Wait> kWaits = {{"block", path::Wait::Block}, {"spin", path::Wait::Spin}};
 const std::map<std::string, lab::Loop> kLoops = {{"closed", lab::Loop::Closed}, {"open", lab::Loop::Open}};
-const std::map<std::string, path::XskBind> kBinds = {
-    {"auto", path::XskBind::Auto}, {"copy", path::XskBind::Copy}, {"zerocopy", path::XskBind::ZeroCopy}};
 constexpr std::size_t kReportMaxBytes = 64 << 20;
 
 Result<int> up(const Options& options) {
@@ -104,10 +103,13 @@ void announce(const Options& options, const std::string& obtained) {
   }
 }
 
-Json served(const Options& options, const std::string& obtained, const path::EchoCounters& counters) {
-  return {{"schema", "agentnic.serve/1"}, {"argv", options.argv}, {"transport", options.transport},
-          {"wait", options.wait},         {"obtained", obtained}, {"echoed", counters.packets},
-          {"failed", counters.failed}};
+/// `busy_s`: what the server's CPU was busy for meanwhile, if it stayed on one.
+Json served(const Options& options, const std::string& obtained, const path::EchoCounters& counters,
+            double busy_s) {
+  return {{"schema", "agentnic.serve/1"},   {"argv", options.argv},
+          {"transport", options.transport}, {"wait", options.wait},
+          {"obtained", obtained},           {"echoed", counters.packets},
+          {"failed", counters.failed},      {"cpu_busy_s", options.cpu >= 0 ? Json(busy_s) : Json(nullptr)}};
 }
 
 Result<int> finish(const Options& options, const Json& json) {
@@ -124,39 +126,47 @@ Result<int> serve_udp(const Options& options, const kern::NetNs& netns) {
   const auto address = ANIC_TRY(path::Address::parse(options.address, options.port));
   auto socket = ANIC_TRY(netns.run([&] { return path::UdpSocket::bind(address); }));
   announce(options, "kernel socket");
-  const auto counters = path::echo_udp(socket, kWaits.at(options.wait));
-  Json json = served(options, "kernel socket", counters);
+  const double busy_before = lab::cpu_busy_s(options.cpu);
+  const auto counters = path::echo_udp(socket, cli::kWaits.at(options.wait));
+  Json json = served(options, "kernel socket", counters, lab::cpu_busy_s(options.cpu) - busy_before);
   json["losses"] = {{"socket_dropped", socket.drops()}};
   return finish(options, json);
 }
 
-Result<int> serve_xsk(const Options& options, const kern::NetNs& netns) {
+/// AF_XDP sockets of --iface at --queue, made with this process's own privileges; packets come to them.
+Result<path::XskClient> make_xsk_client(const Options& options, const kern::NetNs& netns) {
   if (options.ifname.empty())
-    return fail(Exit::BadInput, "serve: which interface?", "--transport xsk needs --iface");
+    return fail(Exit::BadInput, "which interface?", "--transport xsk needs --iface");
   ANIC_TRY(netns.run([&] { return kern::find_interface(options.ifname); }));
-  ANIC_TRY(kern::need_privileges("serve xsk"));
+  ANIC_TRY(kern::need_privileges("AF_XDP on " + options.ifname));
   // The pin is opened out here: it may not be visible from inside.
   const kern::XskSlots slots = ANIC_TRY(kern::open_xsk_slots(netns, options.ifname));
-  const UniqueFd page = ANIC_TRY(kern::make_owner_page());
-  auto socket = ANIC_TRY(netns.run([&] {
-    return path::XskSocket::open({.ifname = options.ifname,
-                                  .queue = options.queue,
-                                  .bind = kBinds.at(options.bind),
-                                  .page_fd = page.get()});
+  path::XskGrant grant = ANIC_TRY(netns.run([&] {
+    return path::bind_xsk({.ifname = options.ifname,
+                           .queues = {options.queue},
+                           .shape = {.bind = cli::kBinds.at(options.bind)}});
   }));
-  ANIC_TRY(kern::enter_owner_page(slots.pages.get(), options.queue, page.get()));
-  ANIC_TRY(socket.enter(slots.sockets.get()));
+  for (path::XskQueueGrant& one : grant.queues)
+    one.page = ANIC_TRY(kern::enter_owner(slots, one.queue, one.socket.get()));
+  return path::XskClient::adopt(std::move(grant));
+}
+
+Result<int> serve_xsk(const Options& options, const kern::NetNs& netns) {
+  auto client = ANIC_TRY(make_xsk_client(options, netns));
+  path::XskSocket& socket = client.sockets().front();
   const std::string obtained = socket.zero_copy() ? "zerocopy" : "copy";
   announce(options, obtained);
-  const auto counters = path::echo_xsk(socket, kWaits.at(options.wait));
-  kern::leave_owner_page(slots.pages.get(), options.queue);
-  Json json = served(options, obtained, counters.echo);
+  const double busy_before = lab::cpu_busy_s(options.cpu);
+  const auto counters = path::echo_xsk(client, cli::kWaits.at(options.wait));
+  const double busy_s = lab::cpu_busy_s(options.cpu) - busy_before;
+  Json json = served(options, obtained, counters.echo, busy_s);
   const auto losses = socket.losses();
-  json["losses"] = {{"rx_dropped", losses.rx_dropped},           {"rx_ring_full", losses.rx_ring_full},
-                    {"fill_ring_empty", losses.fill_ring_empty}, {"rx_invalid", losses.rx_invalid},
-                    {"tx_invalid", losses.tx_invalid},           {"refused_kicks", socket.refused_kicks()},
-                    {"bad_checksums", counters.bad_checksums},   {"not_udp", counters.not_udp}};
-  json["refused_frames"] = socket.refused_frames();
+  json["losses"] = {
+      {"rx_dropped", losses.rx_dropped},           {"rx_ring_full", losses.rx_ring_full},
+      {"fill_ring_empty", losses.fill_ring_empty}, {"rx_invalid", losses.rx_invalid},
+      {"tx_invalid", losses.tx_invalid},           {"refused_kicks", socket.counters().refused_kicks},
+      {"bad_checksums", counters.bad_checksums},   {"not_udp", counters.not_udp}};
+  json["refused_frames"] = socket.refused();
   json["completed_checksums"] = counters.completed_checksums;
   return finish(options, json);
 }
@@ -173,16 +183,22 @@ std::string microseconds(const Json& json, const char* key) {
 
 Result<int> run(const Options& options) {
   ANIC_TRY(prepare(options));
-  const lab::LoadOptions load{.server = ANIC_TRY(path::Address::parse(options.server, options.port)),
+  const path::Address server = ANIC_TRY(path::Address::parse(options.server, options.port));
+  const lab::LoadOptions load{.transport = options.transport,
                               .size = options.size,
                               .loop = kLoops.at(options.loop),
-                              .wait = kWaits.at(options.wait),
+                              .wait = cli::kWaits.at(options.wait),
+                              .outstanding = options.outstanding,
                               .rate_per_s = options.rate_per_s,
                               .warmup_s = options.warmup_s,
                               .duration_s = options.duration_s};
   const auto netns = ANIC_TRY(kern::NetNs::open_or_current(options.netns));
+  std::optional<path::XskClient> client;
+  if (options.transport == "xsk") client = ANIC_TRY(make_xsk_client(options, netns));
   ANIC_TRY(netns.enter());
-  const auto result = ANIC_TRY(lab::run_load(load));
+  const auto line =
+      ANIC_TRY(client ? lab::open_xsk_line(std::move(*client), server) : lab::open_udp_line(server));
+  const auto result = ANIC_TRY(lab::run_load(*line, load));
   Json json = lab::to_json(load, result);
   json["argv"] = options.argv;
   if (options.json) {
@@ -273,7 +289,7 @@ int main(int argc, char** argv) {
   const auto endpoint = [&](CLI::App* command) {
     command->add_option("--netns", options.netns, "network namespace");
     command->add_option("--wait", options.wait, "how to wait for a packet: block or spin")
-        ->check(CLI::IsMember(kWaits))
+        ->check(CLI::IsMember(cli::kWaits))
         ->capture_default_str();
     command->add_option("--port", options.port, "UDP port")
         ->check(CLI::Range(1, 65535))
@@ -281,25 +297,29 @@ int main(int argc, char** argv) {
     command->add_option("--cpu", options.cpu, "stay on this CPU")->check(CLI::Range(0, 4095));
     command->add_flag("--json", options.json, "print JSON, a line each; units are in the key names");
   };
+  const auto transport = [&](CLI::App* command) {
+    command->add_option("--transport", options.transport, "udp or xsk")
+        ->check(CLI::IsMember({"udp", "xsk"}))
+        ->capture_default_str();
+    command->add_option("--iface", options.ifname,
+                        "xsk: interface to which agentnic is attached; its policy says which ports");
+    command->add_option("--queue", options.queue, "xsk: receive queue")
+        ->check(CLI::Range(0, ANIC_QUEUES_MAX - 1))
+        ->capture_default_str();
+    command->add_option("--bind", options.bind, "xsk: auto, copy or zerocopy")
+        ->check(CLI::IsMember(cli::kBinds))
+        ->capture_default_str();
+  };
   auto* serve_command = program.command("serve", "echo UDP until Ctrl-C, over a kernel socket or AF_XDP",
                                         [&] { return serve(options); });
   endpoint(serve_command);
-  serve_command->add_option("--transport", options.transport, "udp or xsk")
-      ->check(CLI::IsMember({"udp", "xsk"}))
-      ->capture_default_str();
+  transport(serve_command);
   serve_command->add_option("--address", options.address, "udp: local address")->capture_default_str();
-  serve_command->add_option("--iface", options.ifname,
-                            "xsk: interface to which agentnic is attached; its policy says which ports");
-  serve_command->add_option("--queue", options.queue, "xsk: receive queue")
-      ->check(CLI::Range(0, ANIC_QUEUES_MAX - 1))
-      ->capture_default_str();
-  serve_command->add_option("--bind", options.bind, "xsk: auto, copy or zerocopy")
-      ->check(CLI::IsMember(kBinds))
-      ->capture_default_str();
 
   auto* run_command =
       program.command("run", "ask an echo server and keep time", [&] { return run(options); });
   endpoint(run_command);
+  transport(run_command);
   run_command->add_option("--server", options.server, "its address")->required();
   run_command->add_option("--size", options.size, "bytes of UDP payload")
       ->check(CLI::Range(lab::kMinSize, lab::kMaxSize))
@@ -308,6 +328,10 @@ int main(int argc, char** argv) {
       ->add_option("--loop", options.loop,
                    "closed: one outstanding; open: at a fixed rate, latency from the intended send")
       ->check(CLI::IsMember(kLoops))
+      ->capture_default_str();
+  run_command
+      ->add_option("--outstanding", options.outstanding, "closed loop: requests that wait at any moment")
+      ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   run_command->add_option("--rate", options.rate_per_s, "open loop: requests per second")
       ->check(CLI::Range(1.0, 1e8));

@@ -6,35 +6,37 @@
 
 namespace agentnic::path {
 
-Turned turn_around(std::span<std::byte> frame) noexcept {
-  const auto datagram = read_datagram({&frame, 1});
+Turned turn_around(Pieces packet) noexcept {
+  const auto datagram = read_datagram(packet);
   if (!datagram) return datagram.error() == Unread::NotUdp ? Turned::NotUdp : Turned::BadChecksum;
-  if (reply({&frame, 1}, *datagram) == 0) return Turned::NotUdp;
+  if (reply(packet, *datagram) == 0) return Turned::NotUdp;
   return datagram->checksum == Checksum::Partial ? Turned::Completed : Turned::Ready;
 }
 
-XskEchoCounters echo_xsk(XskSocket& socket, Wait wait) noexcept {
+XskEchoCounters echo_xsk(XskClient& client, Wait wait) noexcept {
   const WakeUps wake_ups;
   XskEchoCounters counters;
-  while (!stop_requested()) {
-    const auto frames = socket.receive();
-    if (frames.empty()) {
-      if (socket.flush() && wait == Wait::Block) socket.wait();
-      continue;
-    }
-    for (const xdp_desc& frame : frames) {
-      const Turned turned = turn_around({socket.data(frame), frame.len});
-      if (turned == Turned::Ready || turned == Turned::Completed) {
-        counters.completed_checksums += turned == Turned::Completed;
-        ++counters.echo.packets;
-        socket.send(frame);
-      } else {
-        ++counters.echo.failed;
-        ++(turned == Turned::NotUdp ? counters.not_udp : counters.bad_checksums);
-        socket.recycle(frame);
+  PieceList pieces;
+  while (!stop_requested() && !client.gone()) {
+    bool idle = true;
+    for (XskSocket& socket : client.sockets()) {
+      for (auto frames = socket.receive(); !frames.empty();) {
+        idle = false;
+        const auto packet = first_packet(frames);
+        frames = frames.subspan(packet.size());
+        const Turned turned = turn_around(client.pieces(packet, pieces));
+        if (turned == Turned::Ready || turned == Turned::Completed) {
+          counters.completed_checksums += turned == Turned::Completed;
+          ++counters.echo.packets;
+          socket.send(packet);
+        } else {
+          ++counters.echo.failed;
+          ++(turned == Turned::NotUdp ? counters.not_udp : counters.bad_checksums);
+          socket.recycle(packet);
+        }
       }
     }
-    socket.flush();
+    if (client.flush() && idle && wait == Wait::Block) client.wait(-1);
   }
   return counters;
 }

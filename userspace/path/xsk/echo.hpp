@@ -8,7 +8,8 @@
 #include <span>
 
 #include "path/sockets/udp.hpp"
-#include "path/xsk/socket.hpp"
+#include "path/xsk/client.hpp"
+#include "path/xsk/datagram.hpp"
 
 namespace agentnic::path {
 
@@ -21,7 +22,7 @@ enum class Turned {
 };
 
 /// Answers a UDP frame with itself, in place: reply() of path/xsk/datagram.hpp.
-Turned turn_around(std::span<std::byte> frame) noexcept;
+Turned turn_around(Pieces packet) noexcept;
 
 struct XskEchoCounters {
   EchoCounters echo;
@@ -30,7 +31,7 @@ struct XskEchoCounters {
   std::uint64_t not_udp = 0;
 };
 
-/// Sends every UDP datagram back to where it came from, until stop_requested().
-XskEchoCounters echo_xsk(XskSocket& socket, Wait wait) noexcept;
+/// Sends every UDP datagram back to where it came from, until stop_requested(), or the interface is gone.
+XskEchoCounters echo_xsk(XskClient& client, Wait wait) noexcept;
 
 }  // namespace agentnic::path

@@ -1,191 +1,195 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "path/xsk/socket.hpp"
 
-#include <fmt/format.h>
+#include <linux/if_ether.h>
 #include <linux/if_xdp.h>
-#include <poll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
-#include <thread>
 
 namespace agentnic::path {
 namespace {
 
-constexpr std::size_t kAreaBytes = std::size_t{XskSocket::kFrames} * XskSocket::kFrameBytes;
-// The kernel tears a closed socket down later, and answers EBUSY until then.
-constexpr int kBusyTries = 100;
 constexpr std::uint32_t kFramesPerKick = 32;  // TX_BATCH_SIZE of net/xdp/xsk.c
-// Looks at an empty ring, and sleep, after which it is found out what was lost of what it waits for. Sleep is
-// shorter than ANIC_OWNER_STALE_NS: one that was not woken, because a frame was lost, is not stalled.
+// Looks at an empty ring after which it is found out what was lost of what it waits for.
 constexpr std::uint32_t kIdleLooks = 4096;
-constexpr int kPatienceMs = 40;
-static_assert(kPatienceMs * 1'000'000LL < ANIC_OWNER_STALE_NS);
-constexpr auto kBusyPause = std::chrono::milliseconds(10);
+constexpr std::uint32_t kRefusedLooks =
+    64;  // ... and whether frames took path A, which XDP writes on another CPU
+constexpr std::uint32_t kFillBatch = 16;  // frames: fewer are given to the kernel only when it has few
+constexpr std::uint32_t kLinkBytes = ETH_HLEN + 8;  // two VLAN tags
 
-std::uint16_t bind_flags(XskBind bind) {
-  switch (bind) {
-    case XskBind::Copy:
-      return XDP_USE_NEED_WAKEUP | XDP_COPY;
-    case XskBind::ZeroCopy:
-      return XDP_USE_NEED_WAKEUP | XDP_ZEROCOPY;
-    case XskBind::Auto:
-      break;
-  }
-  return XDP_USE_NEED_WAKEUP;
+/// From the kernel's side: what it has produced and the user has not consumed, or the other way round.
+std::uint32_t between(const std::uint32_t* producer, const std::uint32_t* consumer) noexcept {
+  return __atomic_load_n(producer, __ATOMIC_ACQUIRE) - __atomic_load_n(consumer, __ATOMIC_ACQUIRE);
 }
+
+bool continues(const xdp_desc& frame) noexcept { return (frame.options & kXskContinues) != 0; }
 
 }  // namespace
 
-void XskSocket::Unmap::operator()(std::byte* memory) const noexcept { ::munmap(memory, kAreaBytes); }
-
-int XskSocket::create(XskSocket& made, const XskOptions& options) {
-  xsk_umem* umem = nullptr;
-  const xsk_umem_config umem_config{
-      .fill_size = kFrames, .comp_size = kFrames, .frame_size = kFrameBytes, .frame_headroom = 0, .flags = 0};
-  made.rings_ = std::make_unique<Rings>();
-  if (const int code = xsk_umem__create(&umem, made.memory_.get(), kAreaBytes, &made.rings_->fill,
-                                        &made.rings_->completion, &umem_config)) {
-    return code;
-  }
-  made.umem_.reset(umem);
-  // Before the bind: a zero-copy driver takes its first buffers there.
-  std::uint32_t index = 0;
-  xsk_ring_prod__reserve(&made.rings_->fill, kFrames, &index);
-  for (std::uint32_t frame = 0; frame < kFrames; ++frame) {
-    *xsk_ring_prod__fill_addr(&made.rings_->fill, index + frame) = std::uint64_t{frame} * kFrameBytes;
-  }
-  xsk_ring_prod__submit(&made.rings_->fill, kFrames);
-  xsk_socket_config config{};
-  config.rx_size = kFrames;
-  config.tx_size = kFrames;
-  config.libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD;
-  config.bind_flags = bind_flags(options.bind);
-  xsk_socket* socket = nullptr;
-  const int code = xsk_socket__create(&socket, options.ifname.c_str(), options.queue, umem, &made.rings_->rx,
-                                      &made.rings_->tx, &config);
-  if (code == 0) made.socket_.reset(socket);
-  return code;
+std::span<xdp_desc> first_packet(std::span<xdp_desc> frames) noexcept {
+  const auto last = std::ranges::find_if_not(frames, continues);
+  return frames.first(static_cast<std::size_t>(last - frames.begin()) + (last == frames.end() ? 0 : 1));
 }
 
-Result<XskSocket> XskSocket::open(const XskOptions& options) {
-  const std::string what =
-      fmt::format("bind an AF_XDP socket to queue {} of {}", options.queue, options.ifname);
+Result<XskSocket> XskSocket::adopt(const XskGrant& grant, std::size_t number, UniqueFd socket, UniqueFd page,
+                                   Umem& memory) {
   XskSocket made;
-  void* area =
-      ::mmap(nullptr, kAreaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (area == MAP_FAILED) return fail_errno(errno, what);
-  made.memory_.reset(static_cast<std::byte*>(area));
-  int code = create(made, options);
-  for (int tries = 0; code == -EBUSY && tries < kBusyTries; ++tries) {
-    made.umem_.reset();
-    std::this_thread::sleep_for(kBusyPause);
-    code = create(made, options);
+  made.memory_ = &memory;
+  made.socket_ = std::move(socket);
+  made.rings_ = ANIC_TRY(XskRings::map(made.socket_.get(), grant.shape.frames));
+  made.queue_ = grant.queues[number].queue;
+  made.zero_copy_ = grant.queues[number].zero_copy;
+  made.busy_poll_ = grant.shape.busy_poll_us != 0;
+  made.level_ = made.receiving_ = xsk_fill_level(grant.shape, grant.queues.size());
+  const std::uint32_t of_frame = grant.shape.frame_bytes - kXskHeadroom;
+  std::uint32_t longest = of_frame;
+  if (grant.shape.multi_buffer) {
+    longest = grant.mtu + kLinkBytes;
+    made.frames_per_packet_ = (longest + of_frame - 1) / of_frame;
   }
-  if (code == -EBUSY) return fail_errno(code, what, "another AF_XDP socket owns this queue");
-  if (code == -EINVAL) return fail_errno(code, what, "is there such a queue?");
-  if (code != 0 && options.bind == XskBind::ZeroCopy) {
-    return fail(Exit::Unsupported,
-                fmt::format("{}: zero-copy was refused: {}", what, std::generic_category().message(-code)),
-                "--bind copy");
-  }
-  if (code != 0)
-    return fail_errno(code, what,
-                      code == -EPERM ? "this takes CAP_NET_RAW and CAP_NET_ADMIN: run as root" : "");
-
-  xdp_options obtained{};
-  socklen_t size = sizeof(obtained);
-  if (::getsockopt(xsk_socket__fd(made.socket_.get()), SOL_XDP, XDP_OPTIONS, &obtained, &size) == 0) {
-    made.zero_copy_ = (obtained.flags & XDP_OPTIONS_ZEROCOPY) != 0;
-  }
-  if (options.page_fd >= 0) made.page_ = ANIC_TRY(OwnerPage::open(options.page_fd, made.room()));
+  if (page) made.page_ = ANIC_TRY(OwnerPage::open(page.get(), made.room(), longest));
   return made;
 }
 
-Status XskSocket::enter(int xsks_map_fd) const {
-  if (const int code = xsk_socket__update_xskmap(socket_.get(), xsks_map_fd))
-    return fail_errno(code, "enter an AF_XDP socket into its map");
-  return {};
+/// Gives the kernel frames until it has what it should have, as far as there are any.
+void XskSocket::fill() noexcept {
+  const std::uint32_t count = std::min(level_ - receiving_, memory_->free());
+  if (count == 0 || (count < kFillBatch && receiving_ > level_ / 2)) return;
+  std::uint32_t index = 0;
+  xsk_ring_prod__reserve(&rings_.fill, count,
+                         &index);  // there is room: the ring is as long as there are frames
+  for (std::uint32_t i = 0; i < count; ++i)
+    *xsk_ring_prod__fill_addr(&rings_.fill, index + i) = memory_->take(FrameAt::Receiving);
+  xsk_ring_prod__submit(&rings_.fill, count);
+  receiving_ += count;
 }
 
 std::span<xdp_desc> XskSocket::receive() noexcept {
+  fill();
+  if (receiving_ == 0) ++counters_.starved;
   std::uint32_t index = 0;
-  const std::uint32_t count = xsk_ring_cons__peek(&rings_->rx, kBatch, &index);
-  if (count == 0 && xsk_ring_prod__needs_wakeup(&rings_->fill)) {
-    // A driver that found the fill ring empty waits to be told that it no longer is.
-    ::recvfrom(xsk_socket__fd(socket_.get()), nullptr, 0, MSG_DONTWAIT, nullptr, nullptr);
+  const std::uint32_t seen = xsk_ring_cons__peek(&rings_.rx, kXskBatch, &index);
+  if (seen == 0 && (busy_poll_ || xsk_ring_prod__needs_wakeup(&rings_.fill) != 0)) {
+    // Polls the device; or tells a driver that has found the fill ring empty that it no longer is.
+    ::recvfrom(socket_.get(), nullptr, 0, MSG_DONTWAIT, nullptr, nullptr);
   }
-  held_ += count;
+  std::uint32_t count = 0;
+  std::uint32_t packets = 0;
+  for (std::uint32_t i = 0; i < seen; ++i) {
+    batch_[i] = *xsk_ring_cons__rx_desc(&rings_.rx, index + i);
+    if (continues(batch_[i])) continue;
+    count = i + 1;
+    ++packets;
+  }
+  if (count != seen) xsk_ring_cons__cancel(&rings_.rx, seen - count);  // the rest of a packet comes later
+  for (std::uint32_t i = 0; i < count; ++i)
+    counters_.misused += !memory_->move(batch_[i].addr, FrameAt::Receiving, FrameAt::Held);
+  if (count != 0) xsk_ring_cons__release(&rings_.rx, count);
+  receiving_ -= count;
+  counters_.received += packets;
+  const bool look = count == 0 && ++idle_looks_ % kIdleLooks == 0;
+  if (look) look_whether_gone();
   if (page_) {
-    page_->looked(count, room());
-    if (count == 0 && (++idle_looks_ % kIdleLooks == 0 || page_->refused() != refused_)) settle();
+    if (const auto number = page_->looked(packets, room())) begin_sample(*number);
+    if (look || (count == 0 && idle_looks_ % kRefusedLooks == 0 && page_->refused() != refused_)) settle();
   }
-  for (std::uint32_t i = 0; i < count; ++i) batch_[i] = *xsk_ring_cons__rx_desc(&rings_->rx, index + i);
-  if (count != 0) xsk_ring_cons__release(&rings_->rx, count);
   return {batch_, count};
 }
 
+/// Of the packet with this number in the batch, the frame that it begins in: the answer is in the same.
+void XskSocket::begin_sample(std::uint32_t number) noexcept {
+  const xdp_desc* frame = batch_;
+  for (; number > 0; ++frame) number -= continues(*frame) ? 0 : 1;
+  sampled_ = memory_->begin_of(frame->addr);
+}
+
 void XskSocket::send(const xdp_desc& frame) noexcept {
+  if (!memory_->move(frame.addr, FrameAt::Held, FrameAt::Sending)) {
+    ++counters_.misused;
+    return;
+  }
   std::uint32_t index = 0;
-  xsk_ring_prod__reserve(&rings_->tx, 1, &index);  // there is room: the ring is as long as there are frames
-  *xsk_ring_prod__tx_desc(&rings_->tx, index) = frame;
+  xsk_ring_prod__reserve(&rings_.tx, 1, &index);
+  *xsk_ring_prod__tx_desc(&rings_.tx, index) = frame;
   ++unsent_;
+  sample_leaves_ |= memory_->begin_of(frame.addr) == sampled_;
+  counters_.sent += !continues(frame);
 }
 
 void XskSocket::recycle(const xdp_desc& frame) noexcept {
-  std::uint32_t index = 0;
-  --held_;
-  xsk_ring_prod__reserve(&rings_->fill, 1, &index);
-  *xsk_ring_prod__fill_addr(&rings_->fill, index) = frame.addr - frame.addr % kFrameBytes;
-  xsk_ring_prod__submit(&rings_->fill, 1);
+  if (memory_->begin_of(frame.addr) == sampled_) {
+    sampled_ = kNoFrame;
+    page_->given_up();
+  }
+  counters_.misused += !memory_->move(frame.addr, FrameAt::Held, FrameAt::Free);
+}
+
+void XskSocket::send(std::span<const xdp_desc> packet) noexcept {
+  for (const xdp_desc& frame : packet) send(frame);
+}
+
+void XskSocket::recycle(std::span<const xdp_desc> packet) noexcept {
+  for (const xdp_desc& frame : packet) recycle(frame);
+}
+
+/// poll() does not tell: of a socket that is bound to nothing any more it says nothing at all.
+bool XskSocket::look_whether_gone() noexcept {
+  gone_ =
+      gone_ || (::recvfrom(socket_.get(), nullptr, 0, MSG_DONTWAIT, nullptr, nullptr) < 0 && errno == ENXIO);
+  return gone_;
 }
 
 bool XskSocket::flush() noexcept {
   if (unsent_ != 0) {
-    xsk_ring_prod__submit(&rings_->tx, unsent_);
+    xsk_ring_prod__submit(&rings_.tx, unsent_);
     in_flight_ += unsent_;
     unsent_ = 0;
     kick_ = true;
   }
   if (in_flight_ == 0) return true;
+  bool later = true;  // what is left is for the kernel to do, or nobody can
   // Copy mode sends inside the call, 32 frames at most; EAGAIN says that there are more.
-  for (std::uint32_t tries = 0; kick_ && tries < kFrames / kFramesPerKick; ++tries) {
-    kick_ = xsk_ring_prod__needs_wakeup(&rings_->tx) &&
-            ::sendto(xsk_socket__fd(socket_.get()), nullptr, 0, MSG_DONTWAIT, nullptr, 0) < 0;
+  for (std::uint32_t tries = 0; kick_ && tries < memory_->frames() / kFramesPerKick; ++tries) {
+    kick_ = (busy_poll_ || xsk_ring_prod__needs_wakeup(&rings_.tx) != 0) &&
+            ::sendto(socket_.get(), nullptr, 0, MSG_DONTWAIT, nullptr, 0) < 0;
+    later = !kick_;
     if (kick_ && errno != EAGAIN) {
-      ++refused_kicks_;
+      ++counters_.refused_kicks;
+      later = errno == ENETDOWN || errno == ENXIO;  // the interface is down, or gone
       break;
     }
   }
-  std::uint32_t index = 0;
-  const std::uint32_t count = xsk_ring_cons__peek(&rings_->completion, in_flight_, &index);
-  for (std::uint32_t i = 0; i < count; ++i) {
-    recycle({.addr = *xsk_ring_cons__comp_addr(&rings_->completion, index + i), .len = 0, .options = 0});
+  if (page_ && !kick_) page_->transmitted(counters_.sent);
+  if (sample_leaves_ && !kick_) {
+    sample_leaves_ = false;
+    sampled_ = kNoFrame;
+    page_->turned();
   }
-  if (count != 0) xsk_ring_cons__release(&rings_->completion, count);
+  std::uint32_t index = 0;
+  const std::uint32_t count = xsk_ring_cons__peek(&rings_.completion, in_flight_, &index);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const std::uint64_t address = *xsk_ring_cons__comp_addr(&rings_.completion, index + i);
+    counters_.misused += !memory_->move(address, FrameAt::Sending, FrameAt::Free);
+  }
+  if (count != 0) xsk_ring_cons__release(&rings_.completion, count);
   in_flight_ -= count;
-  return !kick_;
+  return later;
 }
 
-void XskSocket::wait() noexcept {
-  pollfd waiting{xsk_socket__fd(socket_.get()), POLLIN, 0};
-  if (::poll(&waiting, 1, kPatienceMs) == 0) settle();
-}
-
-/// For how many frames there are buffers, with some to spare for CPUs that come at the same time. A driver
+/// For how many packets there are frames, with some to spare for CPUs that come at the same time. A driver
 /// that does zero-copy fills its own ring with them: half of them stay there, or nothing at all would come
 /// in.
 std::uint32_t XskSocket::room() const noexcept {
-  const std::uint32_t taken = held_ + kBatch + (zero_copy_ ? kFrames / 2 : 0);
-  return kFrames - std::min(taken, kFrames);
+  const std::uint32_t spare = kXskBatch + (zero_copy_ ? level_ / 2 : 0);
+  return (receiving_ - std::min(spare, receiving_)) / frames_per_packet_;
 }
 
-/// What was lost is no longer waited for: the ring is empty, and the kernel counts what did not get there.
+/// The ring is empty, and the kernel counts what did not get there.
 void XskSocket::settle() noexcept {
   if (!page_) return;
+  page_->lives();
   refused_ = page_->refused();
   if (!page_->waits()) return;
   const XskLosses lost = losses();
@@ -195,12 +199,19 @@ void XskSocket::settle() noexcept {
 XskLosses XskSocket::losses() const noexcept {
   xdp_statistics stats{};
   socklen_t size = sizeof(stats);
-  if (::getsockopt(xsk_socket__fd(socket_.get()), SOL_XDP, XDP_STATISTICS, &stats, &size) != 0) return {};
+  if (::getsockopt(socket_.get(), SOL_XDP, XDP_STATISTICS, &stats, &size) != 0) return {};
   return {.rx_dropped = stats.rx_dropped,
           .rx_ring_full = stats.rx_ring_full,
           .fill_ring_empty = stats.rx_fill_ring_empty_descs,
           .rx_invalid = stats.rx_invalid_descs,
           .tx_invalid = stats.tx_invalid_descs};
+}
+
+XskOccupancy XskSocket::occupancy() const noexcept {
+  return {.fill = between(rings_.fill.producer, rings_.fill.consumer),
+          .receive = between(rings_.rx.producer, rings_.rx.consumer),
+          .transmit = between(rings_.tx.producer, rings_.tx.consumer),
+          .completion = between(rings_.completion.producer, rings_.completion.consumer)};
 }
 
 }  // namespace agentnic::path

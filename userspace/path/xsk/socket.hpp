@@ -3,33 +3,18 @@
 
 /// Path B: one AF_XDP socket that owns one receive queue.
 
-#include <xdp/xsk.h>
-
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
-#include <string>
 
 #include "base/result.hpp"
+#include "path/xsk/grant.hpp"
 #include "path/xsk/owner_page.hpp"
+#include "path/xsk/rings.hpp"
+#include "path/xsk/umem.hpp"
 
 namespace agentnic::path {
-
-/// What is asked of the kernel at bind time.
-enum class XskBind {
-  Auto,  ///< zero-copy where the driver has it, else copy: the kernel's own choice
-  Copy,
-  ZeroCopy,  ///< fails where the driver has it not
-};
-
-struct XskOptions {
-  std::string ifname;
-  std::uint32_t queue = 0;
-  XskBind bind = XskBind::Auto;
-  int page_fd = -1;  ///< borrowed: the owner's page (abi/owner.h); -1: it has none
-};
 
 /// Losses that the kernel counts for a socket (XDP_STATISTICS).
 struct XskLosses {
@@ -40,78 +25,102 @@ struct XskLosses {
   std::uint64_t tx_invalid = 0;
 };
 
-/// A UMEM of its own and four rings, each as long as the UMEM has frames: no ring can overflow, and a frame
-/// is always in exactly one of five places: fill ring, receive ring, user, transmit ring, completion ring.
+/// Entries in each ring, at some moment.
+struct XskOccupancy {
+  std::uint32_t fill = 0;
+  std::uint32_t receive = 0;
+  std::uint32_t transmit = 0;
+  std::uint32_t completion = 0;
+};
+
+/// What a socket has done since it was adopted.
+struct XskCounters {
+  std::uint64_t received = 0;  ///< packets
+  std::uint64_t sent = 0;      ///< packets that the kernel has taken
+  std::uint64_t starved = 0;   ///< looks at which the kernel had no frame of ours to receive into
+  std::uint64_t refused_kicks =
+      0;  ///< wake-ups that the kernel refused for now (EBUSY, ENOBUFS); flush() repeats them
+  std::uint64_t misused = 0;  ///< frames that were given back or sent and were not the user's
+};
+
+/// In the options of a frame: the packet goes on in the next (XDP_PKT_CONTD, Linux 6.6).
+inline constexpr std::uint32_t kXskContinues = 1;
+
+/// The frames of the first packet among `frames`, which receive() brought and are not none.
+[[nodiscard]] std::span<xdp_desc> first_packet(std::span<xdp_desc> frames) noexcept;
+
+/// The rings are as long as the memory has frames, so that none can overflow. A packet of several frames has
+/// them one after the other, and kXskContinues in the options of all but its last. Its owner is an XskClient,
+/// which outlives it. One thread.
 ///
-/// Open it inside the interface's namespace. A frame larger than kFrameBytes less the 256 bytes of headroom
-/// that XDP keeps is lost by the kernel after the redirect, and counted in rx_dropped. One thread.
+/// A packet that is longer than a frame, less the headroom of 256 bytes that XDP keeps, is lost by the kernel
+/// after the redirect, and counted in rx_dropped, unless the socket was bound for several buffers.
 class XskSocket final {
  public:
-  static constexpr std::uint32_t kFrames = 2048;
-  static constexpr std::uint32_t kFrameBytes = 2048;
-  static constexpr std::size_t kBatch = 64;
+  static Result<XskSocket> adopt(const XskGrant& grant, std::size_t number, UniqueFd socket, UniqueFd page,
+                                 Umem& memory);
 
-  /// Bound, and not yet receiving.
-  static Result<XskSocket> open(const XskOptions& options);
-  /// Puts it into the slot of its queue: from now on it receives.
-  [[nodiscard]] Status enter(int xsks_map_fd) const;
-  XskSocket(XskSocket&&) = default;
-  XskSocket& operator=(XskSocket&&) = delete;  // members must go in the reverse of their order
-  XskSocket(const XskSocket&) = delete;
-  XskSocket& operator=(const XskSocket&) = delete;
-  ~XskSocket() = default;
-
-  /// Frames received; each is the caller's until it goes back through send() or recycle(). At most kBatch.
+  /// Frames of whole packets; each is the caller's until it goes back through send() or recycle(). At most
+  /// kXskBatch; valid until the next call.
   std::span<xdp_desc> receive() noexcept;
-  [[nodiscard]] std::byte* data(const xdp_desc& frame) const noexcept { return memory_.get() + frame.addr; }
-  /// Queues a received frame for transmission, with the length that it now has.
+  /// Queues a frame for transmission, with the address and the length that it now has: received, or of
+  /// XskClient::take().
   void send(const xdp_desc& frame) noexcept;
-  /// Gives a received frame back without sending it.
+  /// Gives a frame back without sending it.
   void recycle(const xdp_desc& frame) noexcept;
+  void send(std::span<const xdp_desc> packet) noexcept;
+  void recycle(std::span<const xdp_desc> packet) noexcept;
   /// Tells the kernel what was queued, and takes back what it has sent. False while it has not taken
-  /// everything: call again, and do not wait().
+  /// everything: call again, and do not wait.
   bool flush() noexcept;
-  /// Sleeps until a frame or a signal comes: loops hold a WakeUps.
-  void wait() noexcept;
+  /// Tells XDP what was lost of what it waits for, so that it is not waited for any more. receive() does so
+  /// now and then; after a sleep that brought nothing, its owner does.
+  void settle() noexcept;
 
+  /// Finds out whether the interface was removed; receive() does so now and then, and a sleep that ends for
+  /// it.
+  bool look_whether_gone() noexcept;
+  [[nodiscard]] bool gone() const noexcept { return gone_; }
+
+  /// Becomes readable when there is something to receive. Borrowed.
+  [[nodiscard]] int fd() const noexcept { return socket_.get(); }
+  [[nodiscard]] std::uint32_t queue() const noexcept { return queue_; }
   /// Read back from the kernel, not from what was asked.
   [[nodiscard]] bool zero_copy() const noexcept { return zero_copy_; }
   [[nodiscard]] XskLosses losses() const noexcept;
-  /// Wake-ups that the kernel refused for now (EBUSY, ENOBUFS); they are repeated by the next
-  /// flush().
-  [[nodiscard]] std::uint64_t refused_kicks() const noexcept { return refused_kicks_; }
-  /// Frames that took path A, because this owner did not keep up.
-  [[nodiscard]] std::uint64_t refused_frames() const noexcept { return page_ ? page_->refused() : 0; }
+  [[nodiscard]] XskOccupancy occupancy() const noexcept;
+  [[nodiscard]] const XskCounters& counters() const noexcept { return counters_; }
+  /// Packets that took path A, because this owner did not keep up.
+  [[nodiscard]] std::uint64_t refused() const noexcept { return page_ ? page_->refused() : 0; }
 
  private:
-  struct Unmap {
-    void operator()(std::byte* memory) const noexcept;
-  };
-  struct Rings {
-    xsk_ring_prod fill;
-    xsk_ring_cons completion;
-    xsk_ring_cons rx;
-    xsk_ring_prod tx;
-  };
   XskSocket() = default;
-  static int create(XskSocket& made, const XskOptions& options);
   [[nodiscard]] std::uint32_t room() const noexcept;
-  void settle() noexcept;
+  void fill() noexcept;
+  void begin_sample(std::uint32_t number) noexcept;
 
-  std::unique_ptr<std::byte, Unmap> memory_;
-  std::unique_ptr<Rings> rings_;  // libxdp keeps their addresses
-  std::unique_ptr<xsk_umem, int (*)(xsk_umem*)> umem_{nullptr, xsk_umem__delete};
-  std::unique_ptr<xsk_socket, void (*)(xsk_socket*)> socket_{nullptr, xsk_socket__delete};
+  static constexpr std::uint64_t kNoFrame = ~0ULL;
+
+  Umem* memory_ = nullptr;
+  UniqueFd socket_;
+  XskRings rings_;
   std::optional<OwnerPage> page_;
-  std::uint32_t held_ = 0;  // frames that are not in the fill ring, nor on the way through the receive ring
+  std::uint32_t queue_ = 0;
+  std::uint32_t level_ = 0;              // frames that the kernel should have to receive into
+  std::uint32_t receiving_ = 0;          // frames that it has, those in the receive ring included
+  std::uint32_t frames_per_packet_ = 1;  // at most
+  std::uint32_t in_flight_ = 0;          // queued for transmission and not yet completed
+  std::uint32_t unsent_ = 0;             // queued since the last submit
   std::uint32_t idle_looks_ = 0;
-  std::uint64_t refused_ = 0;  // when what was lost was last asked for
-  xdp_desc batch_[kBatch] = {};
-  std::uint32_t in_flight_ = 0;  // queued for transmission and not yet completed
-  std::uint32_t unsent_ = 0;     // queued since the last submit
-  bool kick_ = false;            // the kernel has not taken everything that was queued
-  std::uint64_t refused_kicks_ = 0;
+  std::uint64_t refused_ = 0;         // when what was lost was last asked for
+  std::uint64_t sampled_ = kNoFrame;  // of turnaround: the frame of the packet
+  bool sample_leaves_ = false;        // its answer is queued
+  bool kick_ = false;                 // the kernel has not taken everything that was queued
+  bool busy_poll_ = false;            // each look polls the device
   bool zero_copy_ = false;
+  bool gone_ = false;
+  XskCounters counters_;
+  xdp_desc batch_[kXskBatch] = {};
 };
 
 }  // namespace agentnic::path
