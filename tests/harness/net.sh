@@ -176,7 +176,7 @@ field() { { "$LOAD" status --json || [ $? = 4 ]; } | jq -r ".instances[0].$1"; }
 # What came in was seen, and all that was seen went somewhere: for each tenant, and for the queues.
 conserved() {
     local stats
-    stats=$("$LOAD" stats lab0 --netns "${1:-$SERVER}" --json)
+    stats=$("$LOAD" stats "${IFACE:-lab0}" --netns "${1:-$SERVER}" --json)
     equal "$(jq -c '[.instances[0] | .in, .out | .by_tenant[] | select(.seen_packets != .packets)]' <<<"$stats")" "[]" "tenants whose packets went nowhere"
     equal "$(jq '.instances[0] | [.in, .out] | map(([.by_reason[].packets] | add) == ([.by_queue[].packets_by_reason[]] | add // 0)) | all' <<<"$stats")" true "sums of reasons and queues"
 }

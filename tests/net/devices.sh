@@ -4,6 +4,8 @@
 # shellcheck disable=SC2119  # arguments of attach and detach are optional
 # shellcheck source=tests/harness/net.sh
 . "$(dirname "$0")/../harness/net.sh"
+# shellcheck source=tests/harness/owners.sh
+. "$(dirname "$0")/../harness/owners.sh"
 
 # device_with MAC: its name in the first namespace.
 device_with() { ip -j link | jq -r ".[] | select(.address == \"$1\") | .ifname"; }
@@ -69,6 +71,36 @@ virtio_zero_copy() {
     [ "$(zero_copy)" = true ] || skip "virtio_net of this kernel offers no zero-copy"
     attach --require native >/dev/null
     xsk_echoes zerocopy --bind zerocopy
+    detach >/dev/null
+    nothing_left
+}
+
+test_case "virtio: an unprivileged owner has zero-copy on a queue that was set aside for it, and on no other" owned_zero_copy two-virtio smoke
+owned_zero_copy() {
+    lab_of virtio0 virtio1
+    [ "$(zero_copy)" = true ] || skip "virtio_net of this kernel offers no zero-copy"
+    owner_policy $OWNER
+    "$LOAD" attach lab0 --netns $SERVER --policy "$WORK/owners.json" --require native >/dev/null
+    # This NIC has one queue, which nothing but the test sends to.
+    start_serve
+    status=0
+    (as $OWNER agentnic-echo gateway --socket "$socket" --bind zerocopy) 2>"$WORK/err" || status=$?
+    equal "$status" 3 "status without a queue that is set aside ($(<"$WORK/err"))"
+    kill -TERM $serve_pid
+    wait $serve_pid
+    start_serve --zero-copy-queues 0 --steered-elsewhere
+    own echo $OWNER agentnic-echo --bind zerocopy
+    equal "$(head -n 1 "$WORK/echo" | jq -r '.queues[0].obtained')" zerocopy "mode obtained"
+    ask 9001
+    answered
+    disown_it echo $owner_pid
+    own echo $OWNER agentnic-echo # the kernel's own choice
+    equal "$(head -n 1 "$WORK/echo" | jq -r '.queues[0].obtained')" zerocopy "mode obtained by auto"
+    ask 9001
+    answered
+    disown_it echo $owner_pid
+    kill -TERM $serve_pid
+    wait $serve_pid
     detach >/dev/null
     nothing_left
 }

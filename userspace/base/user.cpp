@@ -66,4 +66,15 @@ Status become_user(const User& user) {
   return {};
 }
 
+Status keep_capabilities(std::initializer_list<unsigned> capabilities) {
+  ::capng_clear(CAPNG_SELECT_ALL);
+  for (const unsigned one : capabilities)
+    ::capng_update(CAPNG_ADD,
+                   static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET), one);
+  if (const int code = ::capng_apply(CAPNG_SELECT_ALL); code != 0)
+    return fail(Exit::Failed, fmt::format("give capabilities up: libcap-ng's error {}", code));
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno(errno, "set no_new_privs");
+  return {};
+}
+
 }  // namespace agentnic

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <initializer_list>
 #include <string>
 
 #include "base/result.hpp"
@@ -26,5 +27,8 @@ Result<gid_t> find_group(const std::string& group);
 
 /// Becomes the user, without other groups, capabilities, and a way to get some.
 Status become_user(const User& user);
+
+/// Gives up all capabilities (CAP_*) but these, for good.
+Status keep_capabilities(std::initializer_list<unsigned> capabilities);
 
 }  // namespace agentnic

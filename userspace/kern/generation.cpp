@@ -384,7 +384,8 @@ Result<std::vector<XskService>> xsk_services_in_force(const Maps& maps) {
       services.push_back({.name = policy::name_in(row.name),
                           .owner = row.owner,
                           .protocol = row.protocol,
-                          .port = row.port});
+                          .port = row.port,
+                          .role = static_cast<anic_role>(row.role)});
     }
     return services;
   }

@@ -33,6 +33,7 @@ struct XskService {
   std::uint32_t owner = ANIC_NO_OWNER;  ///< uid of who may own its AF_XDP sockets
   std::uint8_t protocol = 0;
   std::uint16_t port = 0;
+  anic_role role = ANIC_ROLE_SERVER;
 };
 
 /// Those of the policy in force, by id, whether or not their lanes are kept on path A. Needs no lock: never

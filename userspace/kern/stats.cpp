@@ -96,4 +96,12 @@ Result<Stats> read_stats(const InstanceStatus& status) {
   return stats;
 }
 
+Result<std::map<std::uint32_t, anic_owner>> read_owners(const InstanceStatus& status) {
+  const UniqueFd pages = ANIC_TRY(open_pin(status.dir, "anic_xsk_pages"));
+  std::map<std::uint32_t, anic_owner> owners;
+  for (const auto& [queue, page] : open_owner_pages(pages.get()))
+    owners.emplace(queue, ANIC_TRY(read_owner_page(page.get())));
+  return owners;
+}
+
 }  // namespace agentnic::kern

@@ -5,8 +5,10 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <vector>
 
+#include "abi/owner.h"
 #include "abi/policy.h"
 #include "abi/share.h"
 #include "abi/stats.h"
@@ -47,5 +49,8 @@ struct Stats {
 Histogram answers(const anic_turn_lane& turn);
 
 Result<Stats> read_stats(const InstanceStatus& status);
+
+/// The pages of owners of AF_XDP sockets, by queue. That of one that is gone stays until there is the next.
+Result<std::map<std::uint32_t, anic_owner>> read_owners(const InstanceStatus& status);
 
 }  // namespace agentnic::kern

@@ -20,6 +20,7 @@
 #include "cli/load/guardian.hpp"
 #include "cli/load/probe.hpp"
 #include "cli/load/propose.hpp"
+#include "cli/load/serve.hpp"
 #include "cli/load/show.hpp"
 #include "kern/change.hpp"
 #include "kern/generation.hpp"
@@ -335,13 +336,22 @@ Result<int> status(const Options& options) {
       worst = static_cast<int>(Exit::Failed);  // nobody can tell whether fail-safe is in force
       instance.notes.push_back("the guardian is not known: " + view.error().text());
     }
+    std::map<std::uint32_t, anic_owner> owners;
+    if (instance.health == kern::Health::Attached) {
+      if (auto read = kern::read_owners(instance)) {
+        owners = std::move(*read);
+      } else {
+        instance.notes.push_back("owners of AF_XDP sockets are not known: " + read.error().text());
+      }
+    }
     if (options.json) {
       Json json = cli::to_json(instance);
+      json["owners"] = cli::to_json(owners);
       json["guardian"] = guardian ? cli::to_json(*guardian) : Json(nullptr);
       list.push_back(json);
     } else {
       std::cout << (guardian ? cli::alarms_text(*guardian, instance) : "") << cli::to_text(instance)
-                << (guardian ? cli::to_text(*guardian) : "");
+                << cli::to_text(owners) << (guardian ? cli::to_text(*guardian) : "");
     }
   }
   if (options.json) cli::print_json({{"schema", "agentnic.status/3"}, {"instances", list}});
@@ -477,6 +487,7 @@ int main(int argc, char** argv) {
 
   cli::add_propose(program);
   cli::add_failsafe(program);
+  cli::add_serve(program);
 
   on_interface(program.command("probe", "what this kernel, these libraries and this driver can do, by trying",
                                [&] { return cli::probe(options.ifname, options.netns, options.json); }),

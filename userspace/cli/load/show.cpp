@@ -255,6 +255,33 @@ std::string egress_word(const kern::InstanceStatus& status) {
   return (policy.uses & ANIC_USES_FQ) != 0 ? "paced" : "policed";
 }
 
+Json to_json(const std::map<std::uint32_t, anic_owner>& owners) {
+  Json list = Json::array();
+  for (const auto& [queue, owner] : owners)
+    list.push_back(
+        {{"queue", queue},
+         {"pid", owner.pid},
+         {"redirected", owner.sent},
+         {"consumed", owner.consumed},
+         {"lost", owner.lost},
+         {"stalled", owner.refused},
+         {"transmitted", owner.transmitted},
+         {"room", owner.room},
+         {"longest_bytes", owner.longest},
+         {"turnaround_samples", owner.samples},
+         {"turnaround_mean_ns", owner.samples == 0 ? Json(nullptr) : Json(owner.turned_ns / owner.samples)}});
+  return list;
+}
+
+std::string to_text(const std::map<std::uint32_t, anic_owner>& owners) {
+  std::string text;
+  for (const auto& [queue, owner] : owners)
+    text += fmt::format(
+        "  owner     of queue {}, pid {}: {} redirected, {} consumed, {} lost, {} stalled, {} sent\n", queue,
+        owner.pid, owner.sent, owner.consumed, owner.lost, owner.refused, owner.transmitted);
+  return text;
+}
+
 Json to_json(const kern::InstanceStatus& status) {
   const anic_meta& meta = status.meta;
   const anic_policy& policy = status.in_force.policy;

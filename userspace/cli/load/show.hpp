@@ -3,6 +3,7 @@
 
 /// What agentnic-load prints: the same facts as text for people and as JSON for machines.
 
+#include <map>
 #include <string>
 
 #include "cli/common/program.hpp"
@@ -25,6 +26,10 @@ Json to_json(const kern::InstanceStatus& status, const kern::Stats& stats);
 /// Counters as tables. With `before` (taken `seconds` earlier) also their rates.
 std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats, const kern::Stats* before,
                     double seconds);
+
+/// What owners of AF_XDP sockets say of themselves, and what XDP has sent them.
+Json to_json(const std::map<std::uint32_t, anic_owner>& owners);
+std::string to_text(const std::map<std::uint32_t, anic_owner>& owners);
 
 /// `lab0` or `lab0 in netns NAME`.
 std::string place(const kern::InstanceStatus& status);
