@@ -20,7 +20,8 @@ static __always_inline struct anic_owner *anic_owner_of(__u32 queue)
 /*
  * `now_ns`: of the last tick. What the owner says is looked at once a tick, and when the credit that it gave
  * is spent: its half of the page is written all the time, and would have to come from its CPU for each frame.
- * What it has consumed and has room for never gets less in sum. Several CPUs that come here at once may each
+ * What it has consumed and has room for never gets less in sum, as x86 shows it: it stores `room` first.
+ * Several CPUs that come here at once may each
  * send one frame more.
  */
 static __always_inline int anic_keeps_up(struct anic_owner *owner, __u64 now_ns)
@@ -68,7 +69,9 @@ static __always_inline int anic_to_owner(struct xdp_md *xdp, __u64 now_ns, __u32
 
 	longest = owner ? ANIC_READ_ONCE(owner->longest) : 0;
 	if (bpf_xdp_get_buff_len(xdp) > (longest ? longest : ANIC_XSK_FRAME_MAX)) {
-		*reason = ANIC_REASON_PASS_TOO_LONG; /* whatever the IP header says */
+		/* Whatever the IP header says; the page of one that is gone says nothing. */
+		*reason = owner && !bpf_map_lookup_elem(&anic_xsks, &queue) ? ANIC_REASON_PASS_NO_SOCKET
+									    : ANIC_REASON_PASS_TOO_LONG;
 		return XDP_PASS;
 	}
 

@@ -137,8 +137,14 @@ TEST_CASE("owner: who gives no sign of life while frames wait is stalled, and ba
   CHECK(owned.redirected(1) == 1);
   owned.tick(kStart + kStale);
   CHECK(owned.redirected(1) == 0);
-  SECTION("a look at the ring that brings nothing is one") {
-    owned.page().looked(0, kRoom);
+  SECTION("looks at the ring that bring nothing are one, many of them") {
+    for (int looks = 0; looks < 64; ++looks) owned.page().looked(0, kRoom);
+    CHECK(owned.redirected(1) == 1);
+    owned.tick(kStart + 2 * kStale);
+    CHECK(owned.redirected(1) == 0);
+  }
+  SECTION("so is the end of a sleep") {
+    owned.page().lives();
     CHECK(owned.redirected(1) == 1);
     owned.tick(kStart + 2 * kStale);
     CHECK(owned.redirected(1) == 0);
@@ -189,6 +195,23 @@ TEST_CASE("owner: with one that is gone, its queue is without a socket, whatever
   owned.tick(kStart + 10 * kStale);
   CHECK(owned.redirected(2, ANIC_REASON_PASS_NO_SOCKET) == 0);
   CHECK(owned.page().refused() == 0);
+}
+
+TEST_CASE("owner: what is longer than it has room for takes path A") {
+  Owned owned;
+  owned.words().longest = 100;  // 14 + 20 + 8 + 64 are more
+  CHECK(owned.redirected(2, ANIC_REASON_PASS_TOO_LONG) == 0);
+  owned.words().longest = 106;
+  CHECK(owned.redirected(2) == 2);
+}
+
+TEST_CASE("owner: what it has room for less of is felt at the next tick, or when it has what it said") {
+  Owned owned;
+  CHECK(owned.redirected(1) == 1);
+  owned.words().room = 0;  // no owner takes its word back: it has fewer buffers when it has taken more frames
+  CHECK(owned.redirected(kRoom) == kRoom - 1);
+  owned.tick(kStart + 1);
+  CHECK(owned.redirected(1) == 0);
 }
 
 TEST_CASE("owner: one that says it has taken more than there was is sent what there is") {

@@ -223,10 +223,9 @@ Outcome Model::decide(const Arrival& arrival, const Match& match) const {
     outcome.reason = ANIC_REASON_PASS_LANE;
   } else if (arrival.hook == Hook::TcIn) {
     outcome.reason = ANIC_REASON_PASS_NO_XDP;
-  } else if (arrival.frame.size() > ANIC_XSK_FRAME_MAX) {
-    outcome.reason = ANIC_REASON_PASS_TOO_LONG;
-  } else {
-    outcome.reason = ANIC_REASON_PASS_NO_SOCKET;
+  } else {  // to its owner, of whom there is none
+    outcome.reason =
+        arrival.frame.size() > ANIC_XSK_FRAME_MAX ? ANIC_REASON_PASS_TOO_LONG : ANIC_REASON_PASS_NO_SOCKET;
     outcome.xsk = true;
   }
   return outcome;

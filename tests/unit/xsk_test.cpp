@@ -125,7 +125,12 @@ TEST_CASE("wire: what is no request is refused") {
   CHECK_FALSE(path::read_ask(bytes_of(ask)));
   ask = usual_ask();
   std::memset(ask.service, 'x', sizeof(ask.service));  // without an end
-  CHECK(path::read_ask(bytes_of(ask))->service.size() == sizeof(ask.service));
+  CHECK_FALSE(path::read_ask(bytes_of(ask)));
+  ask = usual_ask();
+  ask.service[0] = '\n';
+  CHECK_FALSE(path::read_ask(bytes_of(ask)));
+  ask.service[0] = 0;
+  CHECK_FALSE(path::read_ask(bytes_of(ask)));
   ask = usual_ask();
   ask.queues = 0xffffffff;
   CHECK_FALSE(path::read_ask(bytes_of(ask)));

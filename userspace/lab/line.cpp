@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lab/line.hpp"
 
+#include <poll.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 #include "path/xsk/datagram.hpp"
@@ -13,8 +13,9 @@
 namespace agentnic::lab {
 namespace {
 
-constexpr std::size_t kLongest = 65507;    // payload of UDP over IPv4
-constexpr std::uint16_t kXskPort = 40000;  // that requests over AF_XDP come from
+constexpr std::size_t kLongest = 65507;            // payload of UDP over IPv4
+constexpr std::uint64_t kPatienceNs = 40'000'000;  // less than ANIC_OWNER_STALE_NS
+constexpr std::uint16_t kXskPort = 40000;          // that requests over AF_XDP come from
 
 class UdpLine final : public Line {
  public:
@@ -81,13 +82,13 @@ class XskLine final : public Line {
 
   void wait_readable(std::uint64_t timeout_ns) noexcept override {
     if (!frames_.empty() || !client_->flush()) return;
-    // Shorter than poll() can say: no other wait would be woken by an answer and end in time.
-    constexpr std::uint64_t kMs = 1'000'000;
-    if (timeout_ns >= kMs) {
-      client_->wait(static_cast<int>(timeout_ns / kMs));
-    } else {
-      std::this_thread::sleep_for(std::chrono::nanoseconds(timeout_ns));
-    }
+    path::XskSocket& socket = client_->sockets().front();
+    socket.rest();
+    pollfd waiting{socket.fd(), POLLIN, 0};
+    const timespec limit{.tv_sec = 0,
+                         .tv_nsec = static_cast<long>(std::min<std::uint64_t>(timeout_ns, kPatienceNs))};
+    ::ppoll(&waiting, 1, &limit, nullptr);
+    socket.settle();
   }
 
   [[nodiscard]] std::uint64_t drops() const noexcept override {

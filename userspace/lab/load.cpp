@@ -147,7 +147,7 @@ void window_loop(Client& client, LoadResult& result, unsigned outstanding, std::
     for (; waiting < outstanding && client.send(now); ++waiting) ++result.sent;
     while (const auto answer = client.receive(path::Wait::Spin)) {
       now = monotonic_ns();
-      if (answer->sequence < first) {
+      if (answer->sequence < first || waiting == 0) {
         ++result.stale;
         continue;
       }

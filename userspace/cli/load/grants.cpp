@@ -7,8 +7,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <functional>
-#include <ranges>
+#include <utility>
 
 #include "kern/interface.hpp"
 #include "kern/queue_rules.hpp"
@@ -16,6 +15,7 @@
 namespace agentnic::cli {
 namespace {
 
+constexpr int kPatienceMs = 500;  // for a socket that was just closed; whoever asks meanwhile waits, too
 constexpr const char* kServiceMaps[] = {"anic_state", "anic_policies", "anic_services", "anic_tenants"};
 
 std::uint64_t inode_of(const std::string& path) {
@@ -46,12 +46,13 @@ Status may_own(const std::vector<kern::XskService>& services, const std::string&
 }
 
 Result<Grants> Grants::open(const kern::NetNs& netns, const kern::InstanceStatus& status,
-                            std::vector<std::uint32_t> steered) {
+                            std::vector<std::uint32_t> steered, std::uint32_t frames_max) {
   Grants made;
   made.dir_ = status.dir;
   made.ifname_ = status.ifname;
   made.ifindex_ = status.ifindex;
   made.steered_ = std::move(steered);
+  made.frames_max_ = frames_max;
   made.slots_ = ANIC_TRY(kern::open_xsk_slots(netns, status.ifname));
   made.maps_ = ANIC_TRY(kern::Maps::pinned_to_read(status.dir, kServiceMaps));
   made.pin_inode_ = inode_of(status.dir.path() + "/anic_xsks");
@@ -65,40 +66,56 @@ bool Grants::is_aside(std::uint32_t queue) const {
   return std::ranges::find(steered_, queue) != steered_.end() || kern::is_set_aside(dir_, queue);
 }
 
+/// The queues that were asked for.
 Result<std::vector<std::uint32_t>> Grants::candidates(const path::XskRequest& request) const {
   const kern::Interface interface = ANIC_TRY(kern::find_interface(ifname_));
-  std::vector<std::uint32_t> all;
   const bool any = request.first_queue == path::kXskAnyQueue;
   const std::uint32_t first = any ? 0 : request.first_queue;
   const std::uint64_t end = any ? interface.rx_queues : std::uint64_t{first} + request.queues;
-  if (end > interface.rx_queues)
-    return fail(Exit::BadInput, fmt::format("queues {} to {} of {}: it has {}", first, end - 1, ifname_,
-                                            interface.rx_queues));
+  if (end > interface.rx_queues || interface.rx_queues < request.queues)
+    return fail(Exit::BadInput, fmt::format("{} queues of {}, from {} on: it has {}", request.queues, ifname_,
+                                            first, interface.rx_queues));
+  std::vector<std::uint32_t> all;
   for (auto queue = first; queue < end; ++queue) all.push_back(queue);
-  const auto aside = [&](std::uint32_t queue) { return is_aside(queue); };
-  if (request.shape.bind == path::XskBind::ZeroCopy) std::erase_if(all, std::not_fn(aside));
-  std::ranges::stable_partition(all, aside);
-  if (all.size() >= request.queues) return all;
-  if (request.shape.bind == path::XskBind::ZeroCopy)
-    return fail(Exit::Unsupported,
-                fmt::format("zero-copy on {} queues of {}: {} of those asked for are set aside for it",
-                            request.queues, ifname_, all.size()),
-                "agentnic-load serve IFACE --zero-copy-queues LIST, or ask for copy");
-  return fail(Exit::BadInput,
-              fmt::format("{} queues of {}: it has {}", request.queues, ifname_, interface.rx_queues));
+  return all;
 }
 
-Result<path::XskGrant> Grants::make(const path::XskRequest& request, uid_t uid) {
-  ANIC_TRY(may_own(ANIC_TRY(services()), request.service, uid));
+/// Zero-copy on queues that are set aside for it, and on no others, whichever of them are free.
+Result<path::XskGrant> Grants::bind(const path::XskRequest& request) const {
   path::XskBindOptions options{.ifname = ifname_,
                                .queues = ANIC_TRY(candidates(request)),
                                .count = request.queues,
-                               .shape = request.shape};
-  if (options.shape.bind == path::XskBind::Auto &&
-      !std::ranges::all_of(options.queues | std::views::take(request.queues),
-                           [&](std::uint32_t queue) { return is_aside(queue); }))
-    options.shape.bind = path::XskBind::Copy;
-  path::XskGrant grant = ANIC_TRY(path::bind_xsk(options));
+                               .shape = request.shape,
+                               .patience_ms = kPatienceMs};
+  const std::vector<std::uint32_t> all = options.queues;
+  if (request.shape.bind != path::XskBind::Copy) {
+    std::erase_if(options.queues, [&](std::uint32_t queue) { return !is_aside(queue); });
+    const bool enough = options.queues.size() >= request.queues;
+    if (request.shape.bind == path::XskBind::ZeroCopy && !enough)
+      return fail(Exit::Unsupported,
+                  fmt::format("zero-copy on {} queues of {}: {} of those asked for are set aside for it",
+                              request.queues, ifname_, options.queues.size()),
+                  "agentnic-load serve IFACE --zero-copy-queues LIST, or ask for copy");
+    if (enough) {
+      auto made = path::bind_xsk(options);
+      if (made || request.shape.bind == path::XskBind::ZeroCopy) return made;
+    }
+  }
+  options.queues = all;
+  options.shape.bind = path::XskBind::Copy;
+  return path::bind_xsk(options);
+}
+
+Result<path::XskGrant> Grants::make(const path::XskRequest& request, uid_t uid) {
+  if (auto gone = ended()) return fail(Exit::Failed, std::move(gone->what));
+  if (::if_nametoindex(ifname_.c_str()) != ifindex_)
+    return fail(Exit::Failed, fmt::format("{} is another interface now", ifname_), "start serve again");
+  ANIC_TRY(may_own(ANIC_TRY(services()), request.service, uid));
+  if (request.shape.frames > frames_max_)
+    return fail(Exit::BadInput,
+                fmt::format("{} frames: an owner may have {}", request.shape.frames, frames_max_),
+                "agentnic-load serve --frames-max");
+  path::XskGrant grant = ANIC_TRY(bind(request));
   for (path::XskQueueGrant& one : grant.queues) {
     one.page = ANIC_TRY(kern::enter_owner(slots_, one.queue, one.socket.get()));
     pages_[one.queue] = UniqueFd(::fcntl(one.page.get(), F_DUPFD_CLOEXEC, 0));

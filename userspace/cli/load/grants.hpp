@@ -31,7 +31,7 @@ class Grants final {
   /// CAP_BPF and CAP_IPC_LOCK.
   /// `steered`: queues that RSS does not feed, though it was not us who saw to that.
   static Result<Grants> open(const kern::NetNs& netns, const kern::InstanceStatus& status,
-                             std::vector<std::uint32_t> steered);
+                             std::vector<std::uint32_t> steered, std::uint32_t frames_max);
 
   [[nodiscard]] Result<std::vector<kern::XskService>> services() const;
   /// Bound and entered: from here on packets come to them, or take path A as long as nobody looks.
@@ -49,6 +49,7 @@ class Grants final {
   /// Whether zero-copy is for this queue: it takes the buffers of all that comes on it.
   [[nodiscard]] bool is_aside(std::uint32_t queue) const;
   [[nodiscard]] Result<std::vector<std::uint32_t>> candidates(const path::XskRequest& request) const;
+  [[nodiscard]] Result<path::XskGrant> bind(const path::XskRequest& request) const;
 
   kern::PinDir dir_;
   std::string ifname_;
@@ -58,6 +59,7 @@ class Grants final {
   kern::XskSlots slots_;
   std::map<std::uint32_t, UniqueFd> pages_;
   std::vector<std::uint32_t> steered_;
+  std::uint32_t frames_max_ = 0;
 };
 
 }  // namespace agentnic::cli

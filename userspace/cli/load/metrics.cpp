@@ -29,10 +29,11 @@ struct OwnerMetric {
 };
 
 constexpr OwnerMetric kOwnerMetrics[] = {
-    {"agentnic_owner_redirected_packets_total", "counter", "Packets that XDP redirected to this owner.",
+    {"agentnic_owner_redirected_packets_total", "counter",
+     "Packets that XDP redirected to this owner, by its page, which it can write.",
      [](const anic_owner& owner) -> std::uint64_t { return owner.sent; }},
     {"agentnic_owner_stalled_packets_total", "counter",
-     "Packets that took path A because this owner did not keep up.",
+     "Packets that took path A because this owner did not keep up, by its page.",
      [](const anic_owner& owner) -> std::uint64_t { return owner.refused; }},
     {"agentnic_owner_consumed_packets_total", "counter",
      "Packets that this owner says it has taken, lost ones included.",
@@ -154,5 +155,11 @@ Result<MetricsServer> MetricsServer::open(const std::string& address, std::funct
 }
 
 void MetricsServer::run() noexcept { MHD_run(daemon_.get()); }
+
+int MetricsServer::timeout_ms(int most_ms) const noexcept {
+  MHD_UNSIGNED_LONG_LONG wanted_ms = 0;
+  if (MHD_get_timeout(daemon_.get(), &wanted_ms) != MHD_YES) return most_ms;
+  return static_cast<int>(std::min<MHD_UNSIGNED_LONG_LONG>(wanted_ms, static_cast<unsigned>(most_ms)));
+}
 
 }  // namespace agentnic::cli

@@ -32,6 +32,8 @@ class MetricsServer final {
   /// `ADDRESS:PORT`, the address numeric; an IPv6 one in brackets.
   static Result<MetricsServer> open(const std::string& address, std::function<std::string()> text);
   void run() noexcept;
+  /// When to call it at the latest; at most `most_ms`.
+  [[nodiscard]] int timeout_ms(int most_ms) const noexcept;
   [[nodiscard]] int fd() const noexcept { return fd_; }
 
  private:

@@ -33,6 +33,7 @@ constexpr std::size_t kWaitingMax = 32;           // connections that have not a
 constexpr std::uint64_t kAskNs = 1'000'000'000;   // that long they may take to
 constexpr std::uint64_t kLookNs = 1'000'000'000;  // between two looks at the interface
 constexpr int kBacklog = 32;
+constexpr unsigned kSaidMax = 20;  // lines between two looks
 constexpr const char* kRunDir = "/run/agentnic";
 
 struct ServeOptions {
@@ -40,6 +41,7 @@ struct ServeOptions {
   std::string netns;
   std::string socket;
   std::string metrics;
+  std::uint32_t frames_max = 1 << 16;
   std::vector<std::uint32_t> zero_copy_queues;
   bool steered_elsewhere = false;
   bool dry_run = false;
@@ -55,7 +57,7 @@ std::string socket_path(const ServeOptions& options) {
 
 /// Whether somebody listens at this path; a file that nobody listens at is what a killed serve left.
 bool somebody_listens(const sockaddr_un& address) {
-  const UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  const UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
          errno != ECONNREFUSED;
 }
@@ -78,7 +80,7 @@ class Listener final {
       return fail(Exit::BadInput, fmt::format("serve: the path {} is too long for a unix socket", path));
     std::memcpy(address.sun_path, path.data(), path.size());
     const std::string what = fmt::format("listen at {}", path);
-    if (path.starts_with(kRunDir)) ::mkdir(kRunDir, 0755);
+    if (path.starts_with(std::string(kRunDir) + "/") && ::mkdir(kRunDir, 0755) == 0) ::chmod(kRunDir, 0755);
     struct stat info{};
     if (::lstat(path.c_str(), &info) == 0) {
       if (!S_ISSOCK(info.st_mode))
@@ -87,12 +89,14 @@ class Listener final {
       ::unlink(path.c_str());
     }
     made.fd_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!made.fd_ ||
-        ::bind(made.fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
-      return fail_errno(errno, what);
+    const mode_t usual = ::umask(0111);  // anybody may ask
+    const bool bound =
+        made.fd_ && ::bind(made.fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+    const int code = errno;
+    ::umask(usual);
+    if (!bound) return fail_errno(code, what);
     made.path_ = path;
-    if (::chmod(path.c_str(), 0666) != 0 || ::listen(made.fd_.get(), kBacklog) != 0)
-      return fail_errno(errno, what);
+    if (::listen(made.fd_.get(), kBacklog) != 0) return fail_errno(errno, what);
     return made;
   }
   Listener(Listener&& other) noexcept : fd_(std::move(other.fd_)), path_(std::exchange(other.path_, {})) {}
@@ -118,8 +122,7 @@ struct Waiting {
 
 class Server final {
  public:
-  Server(Listener listener, Grants grants, bool json)
-      : listener_(std::move(listener)), grants_(std::move(grants)), json_(json) {}
+  Server(Listener listener, Grants grants) : listener_(std::move(listener)), grants_(std::move(grants)) {}
 
   Status open_metrics(const std::string& address) {
     metrics_ = ANIC_TRY(MetricsServer::open(
@@ -136,6 +139,7 @@ class Server final {
     while (!stop_requested()) {
       const std::uint64_t now_ns = monotonic_ns();
       if (now_ns >= look_ns) {
+        said_ = 0;
         look_ns = now_ns + (watchdog_us == 0 ? kLookNs : std::min(kLookNs, watchdog_us * 1000 / 3));
         ::sd_notify(0, "WATCHDOG=1");
         if (const auto ended = grants_.ended()) {
@@ -153,11 +157,16 @@ class Server final {
   void wait(int timeout_ms) {
     std::vector<pollfd> list = {{listener_.fd(), POLLIN, 0}, {metrics_ ? metrics_->fd() : -1, POLLIN, 0}};
     for (const Waiting& one : waiting_) list.push_back({one.fd.get(), POLLIN, 0});
-    if (::poll(list.data(), list.size(), waiting_.empty() ? timeout_ms : std::min(timeout_ms, 100)) < 0)
-      return;
+    if (!waiting_.empty()) timeout_ms = std::min(timeout_ms, kStopCheckMs);
+    if (metrics_) timeout_ms = metrics_->timeout_ms(timeout_ms);
+    if (::poll(list.data(), list.size(), timeout_ms) < 0) return;
     if (metrics_) metrics_->run();
-    for (std::size_t i = 0; i < waiting_.size(); ++i)
-      if (list[2 + i].revents != 0) hear(waiting_[i]);
+    // One at a time: a grant takes a while, and the watchdog waits.
+    for (std::size_t i = 0; i < waiting_.size(); ++i) {
+      if (list[2 + i].revents == 0) continue;
+      hear(waiting_[i]);
+      break;
+    }
     std::erase_if(waiting_,
                   [now = monotonic_ns()](const Waiting& one) { return !one.fd || one.until_ns < now; });
     if (list[0].revents != 0) accept();
@@ -195,7 +204,8 @@ class Server final {
     return grants_.make(ANIC_TRY(path::read_ask(message)), uid);
   }
 
-  void tell(const ucred& peer, const Result<path::XskGrant>& granted, const Status& sent) const {
+  void tell(const ucred& peer, const Result<path::XskGrant>& granted, const Status& sent) {
+    if (++said_ > kSaidMax) return;  // they are counted
     const std::string who = fmt::format("user {} (process {})", peer.uid, peer.pid);
     if (granted && sent) {
       std::vector<std::string> queues;
@@ -214,7 +224,7 @@ class Server final {
   ServeCounters counters_;
   std::optional<MetricsServer> metrics_;
   std::vector<Waiting> waiting_;
-  bool json_;
+  unsigned said_ = 0;  ///< lines since the last look
 };
 
 std::vector<kern::QueueService> queue_services(const std::vector<kern::XskService>& services) {
@@ -261,19 +271,22 @@ Result<int> serve(const ServeOptions& options) {
   ANIC_TRY(kern::need_privileges("serve " + options.ifname));
   const auto status = ANIC_TRY(kern::need_attached(netns, options.ifname, "serve AF_XDP sockets of"));
   Grants grants = ANIC_TRY(Grants::open(
-      netns, status, options.steered_elsewhere ? options.zero_copy_queues : std::vector<std::uint32_t>{}));
+      netns, status, options.steered_elsewhere ? options.zero_copy_queues : std::vector<std::uint32_t>{},
+      options.frames_max));
   const auto services = ANIC_TRY(grants.services());
   std::optional<kern::QueuePlan> plan;
-  if (!options.zero_copy_queues.empty() && !options.steered_elsewhere)
+  const auto aside = [&](std::uint32_t queue) { return kern::is_set_aside(status.dir, queue); };
+  if (!options.steered_elsewhere &&
+      !std::ranges::all_of(options.zero_copy_queues, aside))  // not by one before us
     plan = ANIC_TRY(
         kern::plan_queues(netns, options.ifname, options.zero_copy_queues, queue_services(services)));
   if (options.dry_run) return forecast(options, services, plan);
 
   catch_stop_signals();
   Listener listener = ANIC_TRY(Listener::open(socket_path(options)));
-  if (plan) ANIC_TRY(kern::set_aside(netns, *plan, status.dir));
-  Server server(std::move(listener), std::move(grants), options.json);
+  Server server(std::move(listener), std::move(grants));
   if (!options.metrics.empty()) ANIC_TRY(server.open_metrics(options.metrics));
+  if (plan) ANIC_TRY(kern::set_aside(netns, *plan, status.dir));
   ANIC_TRY(netns.enter());
   ANIC_TRY(keep_capabilities({CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF, CAP_IPC_LOCK}));
   if (options.json) {
@@ -306,6 +319,9 @@ void add_serve(Program& program) {
   command->add_option("--socket", options->socket, "where to listen; /run/agentnic/xsk-IFACE unless stated");
   command->add_option("--metrics", options->metrics,
                       "ADDRESS:PORT of GET /metrics for Prometheus; none unless stated");
+  command->add_option("--frames-max", options->frames_max, "of memory that an owner may ask for")
+      ->check(CLI::Range(path::kXskFramesMin, path::kXskFramesMax))
+      ->capture_default_str();
   command
       ->add_option("--zero-copy-queues", options->zero_copy_queues,
                    "set these queues aside for zero-copy: out of RSS, fed by flow rules, until detach")

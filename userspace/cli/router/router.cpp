@@ -2,6 +2,7 @@
 #include "cli/router/router.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/clock.hpp"
@@ -94,9 +95,10 @@ bool Router::pass_on(path::XskSocket& socket, std::span<xdp_desc> packet, path::
   std::byte* id = pieces.front().data() + request.payload_offset();
   std::memcpy(&slot.id, id, sizeof(slot.id));
   slot.back = *back;
+  slot.use = ::arc4random();  // nobody guesses whose answer it is
   slot.backend = static_cast<std::uint32_t>(chosen);
   slot.until_ns = now_ns_ + kRouterTimeoutNs;
-  const std::uint64_t tag = std::uint64_t{++slot.use} << 32U | number;
+  const std::uint64_t tag = std::uint64_t{slot.use} << 32U | number;
   std::memcpy(id, &tag, sizeof(tag));
   ++backends_[chosen].waiting;
   if (!sender_.send(socket, packet, request.payload_offset(), request.payload_length, backends_[chosen].at)) {

@@ -54,7 +54,7 @@ class Router final {
     std::optional<path::Flow> back;  ///< to who asked
     std::uint64_t id = 0;            ///< his
     std::uint64_t until_ns = 0;
-    std::uint32_t use = 0;  ///< changes with each: late answers are of another
+    std::uint32_t use = 0;  ///< random, of each: late answers are of another
     std::uint32_t backend = 0;
   };
 

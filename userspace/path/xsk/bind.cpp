@@ -34,9 +34,7 @@
 namespace agentnic::path {
 namespace {
 
-constexpr auto kBusyPause = std::chrono::milliseconds(10);
-// The kernel tears a closed socket down later, and answers EBUSY until then.
-constexpr int kBusyTries = 100;
+constexpr int kBusyPauseMs = 10;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 std::size_t area_bytes(const XskShape& shape) { return std::size_t{shape.frames} * shape.frame_bytes; }
@@ -156,8 +154,9 @@ Result<std::uint32_t> bind_to_one(int fd, int shared_fd, const XskBindOptions& o
       }
       if (errno != EBUSY) return refused(options, *queue, errno);
     }
-    if (tries == kBusyTries || left.empty()) return refused(options, left.empty() ? 0 : left.front(), EBUSY);
-    std::this_thread::sleep_for(kBusyPause);
+    if (tries * kBusyPauseMs >= options.patience_ms || left.empty())
+      return refused(options, left.empty() ? 0 : left.front(), EBUSY);
+    std::this_thread::sleep_for(std::chrono::milliseconds(kBusyPauseMs));
   }
 }
 

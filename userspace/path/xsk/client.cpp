@@ -53,13 +53,16 @@ bool XskClient::wait(int timeout_ms) noexcept {
   pollfd waiting[kXskQueuesMax];
   for (std::size_t i = 0; i < sockets_.size(); ++i) waiting[i] = {sockets_[i].fd(), POLLIN, 0};
   do {
+    for (XskSocket& socket : sockets_) socket.rest();
     const int slice = timeout_ms < 0 ? kPatienceMs : std::min(timeout_ms, kPatienceMs);
     const int ready = ::poll(waiting, sockets_.size(), slice);
-    if (ready != 0) return ready > 0;
+    if (ready > 0) return true;
     for (XskSocket& socket : sockets_) {
+      socket.flush();  // what was sent meanwhile is there to receive into
       socket.settle();
       if (socket.look_whether_gone()) return true;
     }
+    if (ready < 0) return false;
     if (timeout_ms > 0) timeout_ms -= slice;
   } while (timeout_ms != 0);
   return false;

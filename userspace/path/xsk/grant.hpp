@@ -68,11 +68,13 @@ struct XskBindOptions {
   std::vector<std::uint32_t> queues;  ///< in this order, those that nobody has
   std::size_t count = 1;              ///< of them
   XskShape shape = {};
+  int patience_ms = 1000;
 };
 
 /// Binds sockets to queues of an interface, over one new memory: inside the interface's namespace, with
 /// CAP_NET_RAW, and CAP_NET_ADMIN for busy polling. They receive once they are in an XSKMAP, and have no
-/// pages. A closed socket keeps its queue for a while, as the kernel tears it down later: a second is waited.
+/// pages. A closed socket keeps its queue for a while, as the kernel tears it down later: so long it is
+/// waited for.
 Result<XskGrant> bind_xsk(const XskBindOptions& options);
 
 }  // namespace agentnic::path

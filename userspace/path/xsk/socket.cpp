@@ -83,9 +83,11 @@ std::span<xdp_desc> XskSocket::receive() noexcept {
     count = i + 1;
     ++packets;
   }
-  if (count != seen) xsk_ring_cons__cancel(&rings_.rx, seen - count);  // the rest of a packet comes later
-  for (std::uint32_t i = 0; i < count; ++i)
-    counters_.misused += !memory_->move(batch_[i].addr, FrameAt::Receiving, FrameAt::Held);
+  if (count != seen) {  // the rest of a packet comes later; what peek() knows of the ring must not end here
+    xsk_ring_cons__cancel(&rings_.rx, seen - count);
+    rings_.rx.cached_prod = __atomic_load_n(rings_.rx.producer, __ATOMIC_ACQUIRE);
+  }
+  for (std::uint32_t i = 0; i < count; ++i) take(batch_[i]);
   if (count != 0) xsk_ring_cons__release(&rings_.rx, count);
   receiving_ -= count;
   counters_.received += packets;
@@ -96,6 +98,14 @@ std::span<xdp_desc> XskSocket::receive() noexcept {
     if (look || (count == 0 && idle_looks_ % kRefusedLooks == 0 && page_->refused() != refused_)) settle();
   }
   return {batch_, count};
+}
+
+void XskSocket::take(const xdp_desc& frame) noexcept {
+  counters_.misused += !memory_->move(frame.addr, FrameAt::Receiving, FrameAt::Held);
+  if (memory_->begin_of(frame.addr) != sampled_) return;
+  sampled_ = kNoFrame;  // it left by another socket
+  sample_leaves_ = false;
+  page_->given_up();
 }
 
 /// Of the packet with this number in the batch, the frame that it begins in: the answer is in the same.
@@ -149,6 +159,8 @@ bool XskSocket::flush() noexcept {
     kick_ = true;
   }
   if (in_flight_ == 0) return true;
+  kick_ =
+      kick_ || (zero_copy_ && xsk_ring_prod__needs_wakeup(&rings_.tx) != 0);  // it slept before it had all
   bool later = true;  // what is left is for the kernel to do, or nobody can
   // Copy mode sends inside the call, 32 frames at most; EAGAIN says that there are more.
   for (std::uint32_t tries = 0; kick_ && tries < memory_->frames() / kFramesPerKick; ++tries) {
@@ -184,6 +196,11 @@ bool XskSocket::flush() noexcept {
 std::uint32_t XskSocket::room() const noexcept {
   const std::uint32_t spare = kXskBatch + (zero_copy_ ? level_ / 2 : 0);
   return (receiving_ - std::min(spare, receiving_)) / frames_per_packet_;
+}
+
+void XskSocket::rest() noexcept {
+  fill();
+  if (page_) page_->looked(0, room());
 }
 
 /// The ring is empty, and the kernel counts what did not get there.

@@ -53,8 +53,9 @@ inline constexpr std::uint32_t kXskContinues = 1;
 /// them one after the other, and kXskContinues in the options of all but its last. Its owner is an XskClient,
 /// which outlives it. One thread.
 ///
-/// A packet that is longer than a frame, less the headroom of 256 bytes that XDP keeps, is lost by the kernel
-/// after the redirect, and counted in rx_dropped, unless the socket was bound for several buffers.
+/// A packet that is longer than a frame, less the headroom of 256 bytes that XDP keeps, takes path A, unless
+/// the socket was bound for several buffers; to a socket without a page it comes all the same, and is lost by
+/// the kernel, which counts it in rx_dropped.
 class XskSocket final {
  public:
   static Result<XskSocket> adopt(const XskGrant& grant, std::size_t number, UniqueFd socket, UniqueFd page,
@@ -73,6 +74,8 @@ class XskSocket final {
   /// Tells the kernel what was queued, and takes back what it has sent. False while it has not taken
   /// everything: call again, and do not wait.
   bool flush() noexcept;
+  /// Before a sleep: gives the kernel what frames there are, and tells XDP of it.
+  void rest() noexcept;
   /// Tells XDP what was lost of what it waits for, so that it is not waited for any more. receive() does so
   /// now and then; after a sleep that brought nothing, its owner does.
   void settle() noexcept;
@@ -97,6 +100,7 @@ class XskSocket final {
   XskSocket() = default;
   [[nodiscard]] std::uint32_t room() const noexcept;
   void fill() noexcept;
+  void take(const xdp_desc& frame) noexcept;
   void begin_sample(std::uint32_t number) noexcept;
 
   static constexpr std::uint64_t kNoFrame = ~0ULL;

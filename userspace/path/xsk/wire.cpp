@@ -170,7 +170,14 @@ Result<XskRequest> read_ask(std::span<const std::byte> message) {
     return fail(Exit::BadInput, fmt::format("a message of {} bytes, version {}: version {} has {}",
                                             message.size(), version, kXskWireVersion, sizeof(ask)));
   std::memcpy(&ask, message.data(), sizeof(ask));
-  const XskRequest request{.service = text_of(ask.service),
+  const std::string service = text_of(ask.service);
+  // As policies name services: what comes from anybody goes into the log.
+  const bool is_name = std::ranges::all_of(service, [](char one) {
+    return (one >= 'a' && one <= 'z') || (one >= '0' && one <= '9') || one == '-' || one == '_' || one == '.';
+  });
+  if (service.empty() || service.size() == sizeof(ask.service) || !is_name)
+    return fail(Exit::BadInput, "what is asked for is not the name of a service");
+  const XskRequest request{.service = service,
                            .first_queue = ask.first_queue,
                            .queues = ask.queues,
                            .shape = {.frames = ask.frames,
