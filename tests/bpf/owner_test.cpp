@@ -3,12 +3,10 @@
 // Owners of AF_XDP sockets that keep up, and that do not: by the real program, which meets a real socket in
 // its map and the page that an owner writes. TEST_RUN redirects nothing, so that all of it goes on waiting.
 
-#include <bpf/bpf.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
 #include <sched.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
@@ -39,6 +37,15 @@ constexpr std::uint32_t kRoom = 4;
 constexpr const char* kPolicy = R"({"version": 1, "name": "one",
   "services": [{"name": "gate", "protocol": "udp", "port": 9000, "class": "rpc", "path": "xsk"}]})";
 
+/// Of lo, in a namespace of its own: Linux 7 takes none into a map that is not bound.
+UniqueFd bound_socket() {
+  REQUIRE(::unshare(CLONE_NEWNET) == 0);
+  auto grant = path::bind_xsk(
+      {.ifname = "lo", .queues = {0}, .shape = {.frames = path::kXskFramesMin, .bind = path::XskBind::Copy}});
+  REQUIRE(grant);
+  return std::move(grant->queues[0].socket);
+}
+
 /// An instance, one of whose queues has an owner.
 class Owned {
  public:
@@ -47,20 +54,10 @@ class Owned {
         page_(path::OwnerPage::open(map_.get(), kRoom, ANIC_XSK_FRAME_MAX).value()) {
     instance_.install(policy::parse(kPolicy, "p").value());
     instance_.tick(kStart);
-    put_socket();
+    REQUIRE(kern::enter_socket(instance_.maps().fd("anic_xsks"), 0, socket_.get()));
     REQUIRE(kern::enter_owner_page(instance_.maps().fd("anic_xsk_pages"), 0, map_.get()));
   }
 
-  /// A socket in the slot: of lo, in a namespace of its own. Linux 7 takes none that is not bound.
-  void put_socket() {
-    REQUIRE(::unshare(CLONE_NEWNET) == 0);
-    auto grant = path::bind_xsk({.ifname = "lo",
-                                 .queues = {0},
-                                 .shape = {.frames = path::kXskFramesMin, .bind = path::XskBind::Copy}});
-    REQUIRE(grant);
-    socket_ = std::move(grant->queues[0].socket);
-    REQUIRE(kern::enter_socket(instance_.maps().fd("anic_xsks"), 0, socket_.get()));
-  }
   void close_socket() { socket_.reset(); }
   /// Ticks until then, 10 ms or what is left apart.
   void tick(std::uint64_t until_ns) {
@@ -109,7 +106,7 @@ class Owned {
 
   Instance instance_;
   std::uint64_t now_ns_ = kStart;
-  UniqueFd socket_;
+  UniqueFd socket_ = bound_socket();
   UniqueFd map_;
   path::OwnerPage page_;
   std::unique_ptr<anic_owner, Unmap> words_ = map_words(map_.get());
@@ -302,10 +299,8 @@ TEST_CASE("owner: the xsk services in force are told with their owners") {
 TEST_CASE("owner: a socket without a page is sent all") {
   Instance instance;
   instance.install(policy::parse(kPolicy, "p").value());
-  const UniqueFd socket(::socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
-  const std::uint32_t queue = 0;
-  const int fd = socket.get();
-  REQUIRE(bpf_map_update_elem(instance.maps().fd("anic_xsks"), &queue, &fd, BPF_ANY) == 0);
+  const UniqueFd socket = bound_socket();
+  REQUIRE(kern::enter_socket(instance.maps().fd("anic_xsks"), 0, socket.get()));
   const std::vector<anic_test_packet> sent(
       10, make_packet(lab::PacketBuilder().eth().ipv4().udp(1, 9000).payload(64).build()));
   for (const anic_test_result& result : instance.run(Hook::Xdp, sent))

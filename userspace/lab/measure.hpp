@@ -24,9 +24,9 @@ inline constexpr std::uint16_t kKernelPort = 9000;
 inline constexpr std::uint16_t kXskPort = 9001;
 
 struct RunSpec {
-  std::string transport = "udp";          ///< of the server: udp or xsk
-  std::string client = "udp";             ///< of the client; xsk takes agentnic on the client's interface too
-  path::Wait wait = path::Wait::Spin;     ///< of both
+  std::string transport = "udp";       ///< of the server: udp or xsk
+  std::string client = "udp";          ///< of the client; xsk takes agentnic on the client's interface too
+  path::Wait wait = path::Wait::Spin;  ///< of both
   std::optional<path::Wait> client_wait = std::nullopt;  ///< of the client, if it is another
   std::size_t size = 64;
   double duration_s = 0.6;

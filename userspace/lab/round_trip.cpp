@@ -34,14 +34,12 @@ constexpr const char* kClientPolicy = R"({"version": 1, "name": "bench-client", 
 enum class Moved { None, Server, Both };
 
 /// One run of our own ends.
-Result<Json> run_once(const Bench& bench, Moved moved, path::Wait wait, std::size_t size, Pairs& pairs,
-                      unsigned outstanding = 1) {
-  const Json done = ANIC_TRY(measure(bench, {.transport = moved == Moved::None ? "udp" : "xsk",
-                                             .client = moved == Moved::Both ? "xsk" : "udp",
-                                             .wait = wait,
-                                             .size = size,
-                                             .duration_s = kSeconds,
-                                             .outstanding = outstanding}));
+Result<Json> run_once(const Bench& bench, Moved moved, path::Wait wait, std::size_t size, Pairs& pairs) {
+  Json done = ANIC_TRY(measure(bench, {.transport = moved == Moved::None ? "udp" : "xsk",
+                                       .client = moved == Moved::Both ? "xsk" : "udp",
+                                       .wait = wait,
+                                       .size = size,
+                                       .duration_s = kSeconds}));
   if (bench.client_cpu == bench.server_cpu) pairs.problem = "client and server shared one CPU";
   const Json& run = done.at("run");
   if (!run.at("valid").get<bool>()) pairs.problem = run.at("invalid_because").get<std::string>();

@@ -177,15 +177,15 @@ Result<XskRequest> read_ask(std::span<const std::byte> message) {
   });
   if (service.empty() || service.size() == sizeof(ask.service) || !is_name)
     return fail(Exit::BadInput, "what is asked for is not the name of a service");
-  const XskRequest request{.service = service,
-                           .first_queue = ask.first_queue,
-                           .queues = ask.queues,
-                           .shape = {.frames = ask.frames,
-                                     .frame_bytes = ask.frame_bytes,
-                                     .bind = static_cast<XskBind>(ask.bind),
-                                     .multi_buffer = ask.multi_buffer != 0,
-                                     .busy_poll_us = ask.busy_poll_us,
-                                     .busy_budget = ask.busy_budget}};
+  XskRequest request{.service = service,
+                     .first_queue = ask.first_queue,
+                     .queues = ask.queues,
+                     .shape = {.frames = ask.frames,
+                               .frame_bytes = ask.frame_bytes,
+                               .bind = static_cast<XskBind>(ask.bind),
+                               .multi_buffer = ask.multi_buffer != 0,
+                               .busy_poll_us = ask.busy_poll_us,
+                               .busy_budget = ask.busy_budget}};
   ANIC_TRY(check_shape(request.shape, request.queues));
   return request;
 }
