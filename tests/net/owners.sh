@@ -375,6 +375,9 @@ unit() {
     owner_policy $OWNER
     "$LOAD" attach lab0 --netns $SERVER --policy "$WORK/owners.json" >/dev/null
     chmod 755 "$WORK"
+    start_serve # or it is skipped
+    kill -TERM $serve_pid
+    wait $serve_pid
     local name=agentnic-serve@lab0 units=/run/systemd/system kind
     mkdir -p $units
     cp "$ROOT/userspace/units/agentnic-serve@.service" "$ROOT/userspace/units/agentnic-serve@.socket" $units/

@@ -281,6 +281,7 @@ Result<int> serve(const ServeOptions& options) {
     plan = ANIC_TRY(
         kern::plan_queues(netns, options.ifname, options.zero_copy_queues, queue_services(services)));
   if (options.dry_run) return forecast(options, services, plan);
+  ANIC_TRY(netns.run([] { return path::can_hand_over(); }));
 
   catch_stop_signals();
   Listener listener = ANIC_TRY(Listener::open(socket_path(options)));

@@ -101,7 +101,7 @@ Result<UniqueFd> make_socket(const XskShape& shape, const Mapping* memory) {
 }
 
 /// Before the bind: a zero-copy driver takes its first buffers there.
-Status fill(int fd, const XskShape& shape, std::size_t number, std::size_t count) {
+Result<XskRings> fill(int fd, const XskShape& shape, std::size_t number, std::size_t count) {
   XskRings rings = ANIC_TRY(XskRings::map(fd, shape.frames));
   const std::uint32_t level = xsk_fill_level(shape, count);
   std::uint32_t index = 0;
@@ -110,7 +110,7 @@ Status fill(int fd, const XskShape& shape, std::size_t number, std::size_t count
     *xsk_ring_prod__fill_addr(&rings.fill, index + i) =
         (std::uint64_t{number} * level + i) * shape.frame_bytes;
   xsk_ring_prod__submit(&rings.fill, level);
-  return {};
+  return rings;
 }
 
 std::uint16_t flags_of(const XskShape& shape) {
@@ -205,7 +205,7 @@ Result<XskGrant> bind_xsk(const XskBindOptions& options) {
   for (std::size_t number = 0; number < options.count; ++number) {
     XskQueueGrant one;
     one.socket = ANIC_TRY(make_socket(options.shape, number == 0 ? &memory : nullptr));
-    ANIC_TRY(fill(one.socket.get(), options.shape, number, options.count));
+    one.rings = ANIC_TRY(fill(one.socket.get(), options.shape, number, options.count));
     const int shared_fd = number == 0 ? -1 : made.queues.front().socket.get();
     one.queue = ANIC_TRY(bind_to_one(one.socket.get(), shared_fd, options, made.ifindex, left));
     xdp_options obtained{};
@@ -216,6 +216,16 @@ Result<XskGrant> bind_xsk(const XskBindOptions& options) {
   }
   made.mtu = mtu_of(options.ifname);
   return made;
+}
+
+Status can_hand_over() {
+  const XskGrant made = ANIC_TRY(
+      bind_xsk({.ifname = "lo", .queues = {0}, .shape = {.frames = kXskFramesMin, .bind = XskBind::Copy}}));
+  const auto again = XskRings::map(made.queues.front().socket.get(), made.shape.frames);
+  if (again) return {};
+  return fail(Exit::Unsupported,
+              "hand AF_XDP sockets over: this kernel lets nobody map the rings of a bound one",
+              "it takes Linux 6.4");
 }
 
 }  // namespace agentnic::path

@@ -5,11 +5,13 @@
 /// them has the privileges, and hands them over; from then on nobody else has them.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
+#include "path/xsk/rings.hpp"
 
 namespace agentnic::path {
 
@@ -39,9 +41,10 @@ inline constexpr std::size_t kXskQueuesMax = 64;    ///< of one owner
 /// Of one receive queue.
 struct XskQueueGrant {
   std::uint32_t queue = 0;
-  bool zero_copy = false;  ///< read back from the kernel
-  UniqueFd socket;         ///< bound; all four rings are as long as there are frames
-  UniqueFd page;           ///< bpf/abi/owner.h; none: XDP redirects whatever comes
+  bool zero_copy = false;         ///< read back from the kernel
+  UniqueFd socket;                ///< bound; all four rings are as long as there are frames
+  UniqueFd page;                  ///< bpf/abi/owner.h; none: XDP redirects whatever comes
+  std::optional<XskRings> rings;  ///< of who made it; before Linux 6.4 nobody else can map them
 };
 
 struct XskGrant {
@@ -76,5 +79,9 @@ struct XskBindOptions {
 /// pages. A closed socket keeps its queue for a while, as the kernel tears it down later: so long it is
 /// waited for.
 Result<XskGrant> bind_xsk(const XskBindOptions& options);
+
+/// Whether who gets a bound socket can map its rings, found out by trying; unsupported: the kernel lets
+/// nobody. Takes what bind_xsk() takes.
+Status can_hand_over();
 
 }  // namespace agentnic::path

@@ -34,11 +34,11 @@ std::span<xdp_desc> first_packet(std::span<xdp_desc> frames) noexcept {
 }
 
 Result<XskSocket> XskSocket::adopt(const XskGrant& grant, std::size_t number, UniqueFd socket, UniqueFd page,
-                                   Umem& memory) {
+                                   std::optional<XskRings> rings, Umem& memory) {
   XskSocket made;
   made.memory_ = &memory;
   made.socket_ = std::move(socket);
-  made.rings_ = ANIC_TRY(XskRings::map(made.socket_.get(), grant.shape.frames));
+  made.rings_ = rings ? std::move(*rings) : ANIC_TRY(XskRings::map(made.socket_.get(), grant.shape.frames));
   made.queue_ = grant.queues[number].queue;
   made.zero_copy_ = grant.queues[number].zero_copy;
   made.busy_poll_ = grant.shape.busy_poll_us != 0;

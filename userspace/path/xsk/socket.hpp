@@ -59,7 +59,7 @@ inline constexpr std::uint32_t kXskContinues = 1;
 class XskSocket final {
  public:
   static Result<XskSocket> adopt(const XskGrant& grant, std::size_t number, UniqueFd socket, UniqueFd page,
-                                 Umem& memory);
+                                 std::optional<XskRings> rings, Umem& memory);
 
   /// Frames of whole packets; each is the caller's until it goes back through send() or recycle(). At most
   /// kXskBatch; valid until the next call.
