@@ -28,14 +28,14 @@ start_serve() {
     until_true 10 said_or_dead
     if grep -q 'it takes Linux 6.4' "$WORK/serve.log"; then
         status=0
-        wait $serve_pid || status=$?
-        equal $status 3 "status of serve where the kernel has not what it takes"
+        wait "$serve_pid" || status=$?
+        equal "$status" 3 "status of serve where the kernel has not what it takes"
         skip "this kernel lets nobody map the rings of a bound AF_XDP socket"
     fi
     until_true 10 grep -q agentnic.xsk_serve "$WORK/serve.out"
 }
 
-said_or_dead() { grep -q agentnic.xsk_serve "$WORK/serve.out" || ! kill -0 $serve_pid 2>/dev/null; }
+said_or_dead() { grep -q agentnic.xsk_serve "$WORK/serve.out" || ! kill -0 "$serve_pid" 2>/dev/null; }
 
 attach_and_serve() {
     [ -s "$WORK/owners.json" ] || owner_policy $OWNER
