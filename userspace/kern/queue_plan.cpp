@@ -164,15 +164,6 @@ bool FlowRule::meets(const FlowRule& other) const {
   return version == other.version && protocol == other.protocol && source == 0 && destination == 0;
 }
 
-std::vector<QueueService> queue_services(const policy::Policy& policy) {
-  std::vector<QueueService> found;
-  for (const policy::Service& service : policy.services) {
-    if (service.path == ANIC_PATH_XSK)
-      found.push_back({service.name, service.protocol, service.port, service.role});
-  }
-  return found;
-}
-
 Status check_rules(const NicQueues& nic, const QueuePlan& plan) {
   const std::string what = title(plan);
   if (plan.rules.size() > ANIC_ASIDE_RULES_MAX) {

@@ -70,9 +70,6 @@ struct QueueService {
   anic_role role = ANIC_ROLE_SERVER;
 };
 
-/// Those on path xsk.
-std::vector<QueueService> queue_services(const policy::Policy& policy);
-
 /// The steps, in this order: ntuple is turned on, the table changes, then each rule is added. All is undone
 /// in the opposite one.
 struct QueuePlan {

@@ -8,10 +8,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <string_view>
 
-#include "path/sockets/udp.hpp"
+#include "cli/common/address.hpp"
 
 namespace agentnic::cli {
 namespace {
@@ -92,18 +91,6 @@ MHD_Result answer(void* text, MHD_Connection* connection, const char* url, const
   const MHD_Result queued = MHD_queue_response(connection, status, response);
   MHD_destroy_response(response);
   return queued;
-}
-
-Result<path::Address> parse_address(const std::string& text) {
-  const std::size_t colon = text.rfind(':');
-  std::uint16_t port = 0;
-  if (colon != std::string::npos) {
-    const auto [end, code] = std::from_chars(text.data() + colon + 1, text.data() + text.size(), port);
-    std::string host = text.substr(0, colon);
-    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-    if (code == std::errc() && end == text.data() + text.size()) return path::Address::parse(host, port);
-  }
-  return fail(Exit::BadInput, fmt::format("{} is no address and port", text), "127.0.0.1:9470 or [::1]:9470");
 }
 
 }  // namespace

@@ -4,10 +4,10 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <iostream>
 
 #include "base/stop.hpp"
+#include "cli/common/address.hpp"
 #include "cli/common/xsk_options.hpp"
 #include "cli/router/router.hpp"
 
@@ -22,25 +22,16 @@ struct Options {
   std::vector<std::string> backends;
 };
 
-/// `10.0.0.9:9000` or `[2001:db8::9]:9000`.
-Result<path::Endpoint> parse_endpoint(const std::string& text) {
-  const std::size_t colon = text.rfind(':');
-  std::uint16_t port = 0;
-  if (colon != std::string::npos) {
-    const auto [end, code] = std::from_chars(text.data() + colon + 1, text.data() + text.size(), port);
-    std::string host = text.substr(0, colon);
-    if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-    if (code == std::errc() && end == text.data() + text.size() && port != 0)
-      return path::Endpoint::from(ANIC_TRY(path::Address::parse(host, port)));
-  }
-  return fail(Exit::BadInput, fmt::format("{} is no address and port", text),
-              "10.0.0.9:9000 or [2001:db8::9]:9000");
+Result<path::Endpoint> parse_backend(const std::string& text) {
+  const auto backend = path::Endpoint::from(ANIC_TRY(cli::parse_address(text)));
+  if (backend.port == 0) return fail(Exit::BadInput, fmt::format("{} has no port", text));
+  return backend;
 }
 
 Result<int> route(const Options& options) {
   catch_stop_signals();
   std::vector<path::Endpoint> backends;
-  for (const std::string& one : options.backends) backends.push_back(ANIC_TRY(parse_endpoint(one)));
+  for (const std::string& one : options.backends) backends.push_back(ANIC_TRY(parse_backend(one)));
   auto client = ANIC_TRY(cli::connect(options.xsk));
   auto router = ANIC_TRY(cli::Router::open(client, options.port, backends));
   cli::announce("agentnic.router/1", options.xsk, client);
