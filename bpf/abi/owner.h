@@ -22,32 +22,42 @@
 #define ANIC_OWNER_TURNS 24
 #define ANIC_OWNER_TURN_LOG2 6 /* bucket b: from 2^(b + 6) ns on; the first has what is less, too */
 
+/*
+ * Lines of 64 bytes, each with one writer and one rate: what XDP writes for each frame is not what the owner
+ * looks at while it waits, and what the owner writes at each look is not what XDP reads for each frame.
+ */
 struct anic_owner {
-	/* written at XDP, by the one CPU whose queue it is, or by several */
+	/* written at XDP, by the one CPU whose queue it is, or by several; for each frame */
 	__u64 sent;	 /* frames that were redirected */
 	__u64 beats;	 /* the owner's sign of life, as XDP saw it last ... */
 	__u64 alive_ns;	 /* ... and since when it is the same, or nothing waited; of anic_state.tick_ns */
+	__u64 limit;	 /* `sent` may become that much, by what the owner said when XDP looked last ... */
+	__u64 looked_ns; /* ... which was at this tick */
+	__u64 _pad1[3];
+	/* at XDP, now and then */
 	__u64 refused;	 /* frames that took path A because the owner did not keep up */
 	__u64 sample_at; /* `sent` with the frame that is sampled; 0: none was yet */
 	__u64 sample_ns; /* CLOCK_MONOTONIC: when that came; written before sample_at */
-	__u64 limit;	 /* `sent` may become that much, by what the owner said when XDP looked last ... */
-	__u64 looked_ns; /* ... which was at this tick */
-	/* written by the owner */
-	__u64 consumed; /* of `sent`: received, or lost after the verdict (XDP_STATISTICS) */
-	__u64 lost;	/* of those: lost; for people */
-	__u64 beat;	/* changes with each look at the ring */
-	__u32 room;	/* frames that it has buffers for */
-	__u32 pid;	/* for people: in its own namespace */
-	__u64 sampled;	/* the sample_at that it has taken or given up; one that differs is outstanding */
-	/* for people */
-	__u64 transmitted; /* frames that it has given to the device */
-	__u64 samples;	   /* that it has taken */
-	__u32 longest;	   /* bytes of a frame that it has room for; 0: ANIC_XSK_FRAME_MAX */
-	__u32 _pad2;
-	__u32 turns[ANIC_OWNER_TURNS]; /* how many took how long */
+	__u64 _pad2[5];
+	/* by the owner, at each look at its ring */
+	__u64 consumed;	   /* of `sent`: received, or lost after the verdict (XDP_STATISTICS) */
+	__u64 lost;	   /* of those: lost; for people */
+	__u64 beat;	   /* changes with each look at the ring */
+	__u64 sampled;	   /* the sample_at that it has taken or given up; one that differs is outstanding */
+	__u64 transmitted; /* frames that it has given to the device; for people */
+	__u32 room;	   /* frames that it has buffers for */
+	__u32 _pad3;
+	__u64 _pad4[2];
+	/* by the owner, once */
+	__u32 longest; /* bytes of a frame that it has room for; 0: ANIC_XSK_FRAME_MAX */
+	__u32 pid;     /* for people: in its own namespace */
+	__u64 _pad5[7];
+	/* by the owner, with each sample; for people */
+	__u64 samples;		       /* that it has taken */
 	__u64 turned_ns;	       /* all of them together */
-	__u64 _pad3[3];
+	__u32 turns[ANIC_OWNER_TURNS]; /* how many took how long */
+	__u64 _pad6[2];
 };
-ANIC_ASSERT(sizeof(struct anic_owner) == 256); /* whole cache lines: each has one writer */
+ANIC_ASSERT(sizeof(struct anic_owner) == 384);
 
 #endif

@@ -140,17 +140,17 @@ stops() {
 
 test_case "guardian: L1: with who holds it killed, fail-safe begins after the heartbeat, and status says so" killed smoke
 killed() {
-    begin '"heartbeat": "500ms"'
+    begin '"heartbeat": "500ms", "cool_down": "60s"' # a slow machine is to see all of it
     hold_weight
     kill_it
     until_true 30 in_failsafe 1
+    refused_in_failsafe
     try "$LOAD" status
     equal "$status" 4 "exit status of status"
     [[ $out == "FAIL-SAFE: "*"tenant acme since "*"L1"*"agentnic-load failsafe lab0 ack --tenant acme --netns $SERVER"* ]] || fail "status does not say it: $out"
     nothing_changed || fail "the change is still in force"
     no_session || fail "the session is still open"
     equal "$(guardian 'failsafes[0].changes | map([.change, .in_force_weight]) | tojson')" '[["queue_weight_adjust",150]]' "the change in the dump"
-    refused_in_failsafe
     try failsafe ack --tenant acme --reason seen
     equal "$status" 0 "exit status of failsafe ack ($err)"
     equal "$(guardian 'failsafes[0] | [.in_force, .alarm] | tojson')" '[true,false]' "after the alarm was acknowledged"

@@ -47,16 +47,17 @@ Result<Json> measure(const Bench& bench, const RunSpec& spec) {
   } else {
     serve.insert(serve.end(), {"--address", bench.lab.server.ipv4, "--port", port});
   }
-  Argv run = {bench.program, "run",
-              "--netns",     bench.lab.client.netns,
-              "--server",    bench.lab.server.ipv4,
-              "--port",      port,
-              "--size",      std::to_string(spec.size),
-              "--wait",      wait,
-              "--loop",      "closed",
-              "--warmup",    fmt::format("{}", spec.warmup_s),
-              "--duration",  fmt::format("{}", spec.duration_s),
-              "--cpu",       std::to_string(bench.client_cpu),
+  Argv run = {bench.program,   "run",
+              "--netns",       bench.lab.client.netns,
+              "--server",      bench.lab.server.ipv4,
+              "--port",        port,
+              "--size",        std::to_string(spec.size),
+              "--wait",        wait,
+              "--loop",        "closed",
+              "--warmup",      fmt::format("{}", spec.warmup_s),
+              "--duration",    fmt::format("{}", spec.duration_s),
+              "--outstanding", std::to_string(spec.outstanding),
+              "--cpu",         std::to_string(bench.client_cpu),
               "--json"};
   if (spec.client == "xsk") run.insert(run.end(), {"--transport", "xsk", "--iface", bench.lab.client.ifname});
   Child server = ANIC_TRY(Child::start(serve));

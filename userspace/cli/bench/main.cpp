@@ -48,6 +48,7 @@ struct Options {
   std::vector<std::string> argv;
   std::uint16_t port = lab::kKernelPort;
   std::uint32_t queue = 0;
+  std::uint32_t busy_poll_us = 0;
   std::size_t size = 64;
   unsigned outstanding = 1;
   double rate_per_s = 0;
@@ -142,9 +143,10 @@ Result<path::XskClient> make_xsk_client(const Options& options, const kern::NetN
   // The pin is opened out here: it may not be visible from inside.
   const kern::XskSlots slots = ANIC_TRY(kern::open_xsk_slots(netns, options.ifname));
   path::XskGrant grant = ANIC_TRY(netns.run([&] {
-    return path::bind_xsk({.ifname = options.ifname,
-                           .queues = {options.queue},
-                           .shape = {.bind = cli::kBinds.at(options.bind)}});
+    return path::bind_xsk(
+        {.ifname = options.ifname,
+         .queues = {options.queue},
+         .shape = {.bind = cli::kBinds.at(options.bind), .busy_poll_us = options.busy_poll_us}});
   }));
   for (path::XskQueueGrant& one : grant.queues)
     one.page = ANIC_TRY(kern::enter_owner(slots, one.queue, one.socket.get()));
@@ -308,6 +310,8 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     command->add_option("--bind", options.bind, "xsk: auto, copy or zerocopy")
         ->check(CLI::IsMember(cli::kBinds))
+        ->capture_default_str();
+    command->add_option("--busy-poll", options.busy_poll_us, "xsk: preferred busy polling, us; 0: interrupts")
         ->capture_default_str();
   };
   auto* serve_command = program.command("serve", "echo UDP until Ctrl-C, over a kernel socket or AF_XDP",
