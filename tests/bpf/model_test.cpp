@@ -118,7 +118,8 @@ class Pair {
         for (const anic_queue_count& queue : queues) packets += queue.by_reason[ANIC_REASON_AT(reason)];
       }
       const bool possible = reason != ANIC_REASON_REDIRECT_XSK && reason != ANIC_REASON_PASS_STALLED;
-      CHECK((packets != 0) == possible);
+      const bool rare = reason == ANIC_REASON_PASS_TOO_LONG;  // about one short run in a hundred has none
+      if (!possible || long_run || !rare) CHECK((packets != 0) == possible);
     }
     CHECK(model_.control().alarms != 0);
     CHECK_FALSE(model_.cpus().empty());
