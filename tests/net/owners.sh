@@ -270,6 +270,32 @@ interface_removed() {
     "$LOAD" detach wide0 --netns $SERVER >/dev/null 2>&1 || "$LOAD" detach --all >/dev/null
 }
 
+# queues_of N: of wide0, whose client sends on no more.
+queues_of() {
+    ip netns exec $CLIENT ethtool -L wide0 rx 4 tx "$1" 2>/dev/null || true # it may be so already
+    ip netns exec $SERVER ethtool -L wide0 rx "$1" tx 4
+}
+
+test_case "owners: queues come and go beside those that are owned, which stay" queue_count
+queue_count() {
+    wide_link 4
+    IFACE=wide0 attach_and_serve
+    own echo $OWNER agentnic-echo --queues 2
+    queues_of 2
+    ask_from_ports
+    try queues_of 1
+    [ "$status" != 0 ] || fail "the kernel took a queue away that is owned"
+    ask_from_ports
+    disown_it echo $owner_pid
+    queues_of 1
+    refused 2 '2 queues of wide0, from 0 on: it has 1' $OWNER gateway --queues 2
+    own echo $OWNER agentnic-echo
+    queues_of 4
+    own last $OWNER agentnic-echo --queue 3
+    kill -TERM $owner_pid
+    wait $owner_pid
+}
+
 test_case "owners: detach ends serve, and owners get nothing any more" detached
 detached() {
     attach_and_serve

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/load/serve.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <linux/capability.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -13,6 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -62,6 +65,16 @@ bool somebody_listens(const sockaddr_un& address) {
          errno != ECONNREFUSED;
 }
 
+/// Of the directory that a path is in: who looks whether somebody listens there, and takes the place of what
+/// a killed serve left, does so alone.
+Result<UniqueFd> lock_directory_of(const std::string& path) {
+  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  const std::string directory = parent.empty() ? "." : parent.string();
+  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || ::flock(fd.get(), LOCK_EX) != 0) return fail_errno(errno, fmt::format("lock {}", directory));
+  return fd;
+}
+
 /// Anybody may ask: who it is, the kernel says.
 class Listener final {
  public:
@@ -81,6 +94,7 @@ class Listener final {
     std::memcpy(address.sun_path, path.data(), path.size());
     const std::string what = fmt::format("listen at {}", path);
     if (path.starts_with(std::string(kRunDir) + "/") && ::mkdir(kRunDir, 0755) == 0) ::chmod(kRunDir, 0755);
+    const UniqueFd lock = ANIC_TRY(lock_directory_of(path));
     struct stat info{};
     if (::lstat(path.c_str(), &info) == 0) {
       if (!S_ISSOCK(info.st_mode))
