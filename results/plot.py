@@ -29,6 +29,8 @@ def load(path):
         sys.exit(f"plot.py: {path} is not JSON: {error}")
     if not isinstance(result, dict) or result.get("schema") != "agentnic.result/1":
         sys.exit(f"plot.py: {path} is not an agentnic.result/1")
+    if result.get("experiment") != "first-light":
+        sys.exit(f"plot.py: {path} is of the experiment {result.get('experiment')}; first-light is plotted")
     return result
 
 

@@ -64,6 +64,18 @@ experiment() {
     equal "$(pins)" "" "pins"
 }
 
+test_case "experiment: concurrency asks both paths for more and more, and says who wins" concurrency
+concurrency() {
+    "$BENCH" lab down >/dev/null
+    try "$BENCH" experiment concurrency --policy "$POLICY" --out "$WORK/results" --repeats 1 --duration 0.05
+    if [ "$status" -gt 1 ] || [ -n "$err" ]; then fail "status $status: $err"; fi
+    equal "$(jq -c '[.rows[] | select(.path == "B xsk") | [.wait, .outstanding, .size_bytes]] | length, (map(.[1]) | unique)' "$WORK/results/latest.json" | paste -sd ' ')" \
+        "24 [1,4,16,64]" "rows of AF_XDP"
+    equal "$(jq '[.rows[] | select(.path == "B xsk" and .valid) | .verdict] - ["win", "lose", "tie"] | length' "$WORK/results/latest.json")" 0 "other verdicts"
+    [ "$(grep -cE '^ +(64|256|512) (spin|block) .* B xsk .* (win|lose|tie)( |$)' <<<"$out")" -gt 0 ] || fail "$out"
+    expect_error 1 'of the experiment concurrency' /usr/bin/python3 "$ROOT/results/plot.py" "$WORK/results/latest.json"
+}
+
 test_case "experiment: its result is plotted" plotted
 plotted() {
     /usr/bin/python3 -c 'import matplotlib' 2>/dev/null || skip "no python3-matplotlib here"

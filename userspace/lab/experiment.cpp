@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <ctime>
@@ -20,13 +21,48 @@
 namespace agentnic::lab {
 namespace {
 
-constexpr std::size_t kSizes[] = {64, 128, 256, 512};
-constexpr path::Wait kWaits[] = {path::Wait::Spin, path::Wait::Block};
-
 /// What is compared: the kernel with nothing attached as the control, and agentnic's two paths.
 enum class Way { Bare, Kernel, Xsk };
-constexpr Way kWays[] = {Way::Bare, Way::Kernel, Way::Xsk};
-constexpr std::array<const char*, std::size(kWays)> kWayNames = {"no agentnic", "A kernel", "B xsk"};
+constexpr std::array kWayNames = {"no agentnic", "A kernel", "B xsk"};
+
+struct Plan {
+  const char* name;
+  const char* about;
+  std::vector<Way> ways;  ///< AF_XDP is the last
+  std::vector<path::Wait> waits;
+  std::vector<std::size_t> sizes;
+  std::vector<unsigned> outstanding;
+  const char* client;  ///< of all rows: udp or xsk
+  std::vector<const char*> notes;
+};
+
+const std::vector<Plan>& plans() {
+  using enum path::Wait;
+  static const std::vector<Plan> kPlans = {
+      {.name = "first-light",
+       .about = "a kernel UDP server without agentnic, with it, and an AF_XDP server",
+       .ways = {Way::Bare, Way::Kernel, Way::Xsk},
+       .waits = {Spin, Block},
+       .sizes = {64, 128, 256, 512},
+       .outstanding = {1},
+       .client = "udp",
+       .notes =
+           {"closed loop, one request outstanding; latency from the send; a kernel UDP client in every row",
+            "no agentnic: a kernel UDP server with nothing attached to the interface, the control"}},
+      {.name = "concurrency",
+       .about = "servers of both paths, asked for more and more at a time by an AF_XDP client",
+       .ways = {Way::Kernel, Way::Xsk},
+       .waits = {Spin, Block},
+       .sizes = {64, 256, 512},
+       .outstanding = {1, 4, 16, 64},
+       .client = "xsk",
+       .notes =
+           {"closed loop, xN: N requests outstanding; latency from the send; an AF_XDP client in every row",
+            "verdict of B: win if it was faster by 5 % than the A beside it in each repeat, lose if slower "
+            "in each"}},
+  };
+  return kPlans;
+}
 
 /// The runs of one row: one way, one size, one manner of waiting.
 struct Row {
@@ -83,6 +119,7 @@ Json row_json(const Row& row, const Attached& attached, bool one_cpu) {
           {"transport", row.spec.transport},
           {"wait", wait_name(row.spec.wait)},
           {"size_bytes", row.spec.size},
+          {"outstanding", row.spec.outstanding},
           {"mode_obtained", mode_of(row, attached)},
           {"p50_ns", spread_or_null(pick(row, "p50_ns"))},
           {"p99_ns", spread_or_null(pick(row, "p99_ns"))},
@@ -108,11 +145,27 @@ Json ratio_json(const Row& other, const Row& xsk) {
   return spread_or_null(ratios);
 }
 
-/// The rows of one size and one manner of waiting.
-Result<Json> run_group(const Bench& bench, const ExperimentOptions& options, Attached& attached,
-                       Progress& progress, const RunSpec& spec) {
+constexpr double kClear = 1.05;  // a lead that is one
+
+/// Of AF_XDP against the kernel; null when there is nothing to compare.
+Json verdict(const Json& ratio) {
+  if (ratio.is_null()) return nullptr;
+  if (ratio.at("low").get<double>() > kClear) return "win";
+  return ratio.at("high").get<double>() < 1 / kClear ? "lose" : "tie";
+}
+
+/// How both ends wait, and for how many requests.
+std::string wait_text(const Json& row) {
+  auto text = row.at("wait").get<std::string>();
+  if (const int count = row.value("outstanding", 1); count > 1) text += fmt::format(" x{}", count);
+  return text;
+}
+
+/// The rows of one size, one manner of waiting and one number of requests.
+Result<Json> run_group(const Bench& bench, const ExperimentOptions& options, const Plan& plan,
+                       Attached& attached, Progress& progress, const RunSpec& spec) {
   std::vector<Row> group;
-  for (const Way way : kWays) {
+  for (const Way way : plan.ways) {
     group.push_back({.way = way, .spec = spec, .runs = {}});
     group.back().spec.transport = way == Way::Xsk ? "xsk" : "udp";
   }
@@ -120,26 +173,33 @@ Result<Json> run_group(const Bench& bench, const ExperimentOptions& options, Att
     // By turns, and by turns from either end: what drifts on the machine falls on all alike.
     for (std::size_t i = 0; i < group.size(); ++i) {
       Row& row = group[repeat % 2 == 0 ? i : group.size() - 1 - i];
-      progress.step(fmt::format("{}, {} B, {} (repeat {} of {})", row.name(), spec.size, wait_name(spec.wait),
-                                repeat + 1, options.repeats));
+      progress.step(fmt::format("{}, {} B, {} x{} (repeat {} of {})", row.name(), spec.size,
+                                wait_name(spec.wait), spec.outstanding, repeat + 1, options.repeats));
       ANIC_TRY(attached.set(row.way != Way::Bare));
       row.runs.push_back(ANIC_TRY(measure(bench, row.spec)));
     }
   }
   Json rows = Json::array();
   for (const Row& row : group) rows.push_back(row_json(row, attached, bench.client_cpu == bench.server_cpu));
-  rows.back()["p50_ratio_to_kernel"] = ratio_json(group[1], group[2]);
-  rows.back()["p50_ratio_to_no_agentnic"] = ratio_json(group[0], group[2]);
+  for (const Row& row : group) {
+    if (row.way == Way::Bare) rows.back()["p50_ratio_to_no_agentnic"] = ratio_json(row, group.back());
+    if (row.way == Way::Kernel) rows.back()["p50_ratio_to_kernel"] = ratio_json(row, group.back());
+  }
+  rows.back()["verdict"] = verdict(rows.back().at("p50_ratio_to_kernel"));
   return rows;
 }
 
-Result<Json> measure_in(const Bench& bench, const ExperimentOptions& options, const policy::Policy& policy) {
+Result<Json> measure_in(const Bench& bench, const ExperimentOptions& options, const Plan& plan,
+                        const policy::Policy& policy) {
   Attached attached = ANIC_TRY(Attached::open(bench, policy));
   ANIC_TRY(attached.set(true));
+  const policy::Policy client_policy = ANIC_TRY(xsk_client_policy());
+  Attached client = ANIC_TRY(Attached::open(bench.lab.client, client_policy));
+  ANIC_TRY(client.set(std::string_view(plan.client) == "xsk"));
   const auto describe = [](const Host& host) { return describe_interface(host.netns, host.ifname); };
   Json result = {
       {"schema", "agentnic.result/1"},
-      {"experiment", "first-light"},
+      {"experiment", plan.name},
       {"created_at", now_text(':')},
       {"argv", options.argv},
       {"host", describe_host()},
@@ -154,20 +214,25 @@ Result<Json> measure_in(const Bench& bench, const ExperimentOptions& options, co
         {"notes", attached.report().notes}}},
       {"repeats", options.repeats},
       {"duration_s", options.duration_s},
-      {"notes",
-       Json::array(
-           {"closed loop, one request outstanding; latency from the send; a kernel UDP client in every row",
-            "no agentnic: a kernel UDP server with nothing attached to the interface, the control",
-            "transmit checksum offload is off on both ends, as on a wire: the kernel computes checksums",
-            "low and high: least and greatest of the repeats; CPU %: whole machine, 100 is one CPU"})}};
-  const std::size_t groups = std::size(kWaits) * std::size(kSizes);
-  Progress progress(groups * std::size(kWays) * static_cast<std::size_t>(options.repeats));
+      {"notes", plan.notes}};
+  for (const char* note :
+       {"transmit checksum offload is off on both ends, as on a wire: the kernel computes checksums",
+        "low and high: least and greatest of the repeats; CPU %: whole machine, 100 is one CPU"})
+    result["notes"].push_back(note);
+  const std::size_t groups = plan.waits.size() * plan.outstanding.size() * plan.sizes.size();
+  Progress progress(groups * plan.ways.size() * static_cast<std::size_t>(options.repeats));
   Json rows = Json::array();
-  for (const path::Wait wait : kWaits) {
-    for (const std::size_t size : kSizes) {
-      const RunSpec spec{.wait = wait, .size = size, .duration_s = options.duration_s};
-      Json group = ANIC_TRY(run_group(bench, options, attached, progress, spec));
-      for (Json& row : group) rows.push_back(std::move(row));
+  for (const path::Wait wait : plan.waits) {
+    for (const unsigned outstanding : plan.outstanding) {
+      for (const std::size_t size : plan.sizes) {
+        const RunSpec spec{.client = plan.client,
+                           .wait = wait,
+                           .size = size,
+                           .duration_s = options.duration_s,
+                           .outstanding = outstanding};
+        Json group = ANIC_TRY(run_group(bench, options, plan, attached, progress, spec));
+        for (Json& row : group) rows.push_back(std::move(row));
+      }
     }
   }
   result["rows"] = std::move(rows);
@@ -189,16 +254,22 @@ std::string ratio(const Json& row, const char* key) {
                      spread.at("low").get<double>(), spread.at("high").get<double>());
 }
 
-constexpr const char* kRowFormat = "{:>5} {:<5} {:<11} {:<13} {:>6} {:>14} {:>7} {:>8} {:>5}  {:<20} {}";
+/// Where nothing was measured without agentnic, it stands in that column.
+std::string verdict_text(const Json& row) {
+  return row.contains("verdict") && !row.at("verdict").is_null() ? row.at("verdict").get<std::string>() : "";
+}
 
-std::string row_text(const Json& row, bool emulated) {
+// The second column is as wide as it has to be.
+constexpr const char* kRowFormat = "{:>5} {:<{}} {:<11} {:<13} {:>6} {:>14} {:>7} {:>8} {:>5}  {:<20} {}";
+
+std::string row_text(const Json& row, std::size_t wait_width, bool emulated) {
   const Json& p50 = row.at("p50_ns");
   std::string text = fmt::format(
-      fmt::runtime(kRowFormat), row.at("size_bytes").get<int>(), row.at("wait").get<std::string>(),
+      fmt::runtime(kRowFormat), row.at("size_bytes").get<int>(), wait_text(row), wait_width,
       row.at("path").get<std::string>(), row.at("mode_obtained").get<std::string>(), us(p50, "median"),
       p50.is_null() ? "-" : us(p50, "low") + " to " + us(p50, "high"), us(row.at("p99_ns"), "median"),
       number(row.at("achieved_per_s")), number(row.at("cpu_machine_pct")), ratio(row, "p50_ratio_to_kernel"),
-      ratio(row, "p50_ratio_to_no_agentnic"));
+      row.contains("p50_ratio_to_no_agentnic") ? ratio(row, "p50_ratio_to_no_agentnic") : verdict_text(row));
   text.erase(text.find_last_not_of(' ') + 1);
   const auto lost = row.at("lost").get<std::uint64_t>();
   if (lost != 0) text += fmt::format("  {} lost", lost);
@@ -212,13 +283,21 @@ std::string row_text(const Json& row, bool emulated) {
 
 }  // namespace
 
-Result<Json> run_first_light(const ExperimentOptions& options) {
+std::vector<std::pair<std::string, std::string>> experiments() {
+  std::vector<std::pair<std::string, std::string>> list;
+  for (const Plan& plan : plans()) list.emplace_back(plan.name, plan.about);
+  return list;
+}
+
+Result<Json> run_experiment(const std::string& name, const ExperimentOptions& options) {
+  const auto plan = std::ranges::find(plans(), name, &Plan::name);
+  if (plan == plans().end()) return fail(Exit::BadInput, fmt::format("there is no experiment {}", name));
   const policy::Policy policy = ANIC_TRY(policy::load(options.policy_file));
   ANIC_TRY(private_mounts());
   catch_stop_signals();
   const Lab lab(kDefaultLab);
   ANIC_TRY(lab_up(lab));
-  auto result = measure_in(make_bench(lab), options, policy);
+  auto result = measure_in(make_bench(lab), options, *plan, policy);
   const auto down = lab_down(lab);
   if (result && !down) return fail(down.error());
   return result;
@@ -239,10 +318,15 @@ Result<std::string> report(const Json& result) {
                     host.at("kernel").get<std::string>(), host.at("cpus_online").get<int>(),
                     result.at("interfaces").at("server").at("driver").get<std::string>(),
                     host.at("git_revision").get<std::string>());
-    text += fmt::format(fmt::runtime(kRowFormat), "bytes", "wait", "path", "mode", "p50 us", "low to high",
-                        "p99 us", "trips/s", "CPU %", "p50 of A over B", "no agentnic over B\n");
+    std::size_t wait_width = std::string_view("block").size();
+    bool control = false;
+    for (const Json& row : result.at("rows")) control = control || row.contains("p50_ratio_to_no_agentnic");
+    for (const Json& row : result.at("rows")) wait_width = std::max(wait_width, wait_text(row).size());
+    text += fmt::format(fmt::runtime(kRowFormat), "bytes", "wait", wait_width, "path", "mode", "p50 us",
+                        "low to high", "p99 us", "trips/s", "CPU %", "p50 of A over B",
+                        control ? "no agentnic over B\n" : "verdict of B\n");
     const bool emulated = host.value("emulated", false);
-    for (const Json& row : result.at("rows")) text += row_text(row, emulated);
+    for (const Json& row : result.at("rows")) text += row_text(row, wait_width, emulated);
     if (emulated) text += fmt::format("  {}\n", kEmulatedMeans);
     for (const Json& note : result.at("notes")) text += fmt::format("  {}\n", note.get<std::string>());
     return text;

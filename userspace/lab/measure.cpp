@@ -11,6 +11,7 @@
 
 #include "base/stop.hpp"
 #include "lab/environment.hpp"
+#include "policy/parse.hpp"
 
 namespace agentnic::lab {
 namespace {
@@ -69,6 +70,13 @@ Result<Json> measure(const Bench& bench, const RunSpec& spec) {
   const auto served = ANIC_TRY(server.wait(kAnswerMs));
   if (stop_requested()) return fail(Exit::Failed, "stopped");
   return Json{{"server", ANIC_TRY(json_of(serve, served))}, {"run", ANIC_TRY(json_of(run, asked))}};
+}
+
+Result<policy::Policy> xsk_client_policy() {
+  return policy::parse(R"({"version": 1, "name": "bench-client", "services": [
+    {"name": "of-kernel", "protocol": "udp", "port": 9000, "role": "client", "class": "rpc", "path": "xsk"},
+    {"name": "of-xsk", "protocol": "udp", "port": 9001, "role": "client", "class": "rpc", "path": "xsk"}]})",
+                       "bench client policy");
 }
 
 Attached::Attached(kern::NetNs netns, std::string ifname, const policy::Policy& policy)

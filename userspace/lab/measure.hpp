@@ -47,6 +47,9 @@ Bench make_bench(const Lab& lab);
 /// {"server": agentnic.serve/1, "run": agentnic.run/1}, each with its argv.
 Result<Json> measure(const Bench& bench, const RunSpec& spec);
 
+/// Of the client's interface, when AF_XDP is at that end too.
+Result<policy::Policy> xsk_client_policy();
+
 /// A policy on an interface, the server's unless stated, put there and taken off as runs need it. Borrows the
 /// policy.
 class Attached final {

@@ -12,7 +12,6 @@
 #include <thread>
 
 #include "lab/pairs.hpp"
-#include "policy/parse.hpp"
 
 namespace agentnic::lab {
 namespace {
@@ -24,11 +23,6 @@ constexpr std::array<std::size_t, 4> kSizes = {64, 128, 256, 512};
 constexpr int kSizePairs = 7;
 constexpr std::uint16_t kSockperfPort = 11111;
 constexpr unsigned kOutstanding = 64;
-
-// Of the client's interface, when AF_XDP is at that end too.
-constexpr const char* kClientPolicy = R"({"version": 1, "name": "bench-client", "services": [
-  {"name": "of-kernel", "protocol": "udp", "port": 9000, "role": "client", "class": "rpc", "path": "xsk"},
-  {"name": "of-xsk", "protocol": "udp", "port": 9001, "role": "client", "class": "rpc", "path": "xsk"}]})";
 
 /// Who is on AF_XDP.
 enum class Moved { None, Client, Server, Both };
@@ -106,8 +100,7 @@ class Ends final {
  public:
   static Result<Ends> open(const Bench& bench, Attached& server) {
     Ends made(bench, server);
-    made.policy_ =
-        std::make_unique<policy::Policy>(ANIC_TRY(policy::parse(kClientPolicy, "bench client policy")));
+    made.policy_ = std::make_unique<policy::Policy>(ANIC_TRY(xsk_client_policy()));
     made.client_.emplace(ANIC_TRY(Attached::open(bench.lab.client, *made.policy_)));
     return made;
   }

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <iostream>
 #include <map>
+#include <set>
+#include <string>
 
 #include "base/file.hpp"
 #include "base/hypervisor.hpp"
@@ -221,10 +223,10 @@ Result<int> run(const Options& options) {
 Result<int> experiment(const Options& options) {
   ANIC_TRY(kern::need_privileges("experiment " + options.experiment));
   ANIC_TRY(lab::make_result_folder(options.out));
-  const Json result = ANIC_TRY(lab::run_first_light({.policy_file = options.policy,
-                                                     .repeats = options.repeats,
-                                                     .duration_s = options.repeat_s,
-                                                     .argv = options.argv}));
+  const Json result = ANIC_TRY(lab::run_experiment(options.experiment, {.policy_file = options.policy,
+                                                                        .repeats = options.repeats,
+                                                                        .duration_s = options.repeat_s,
+                                                                        .argv = options.argv}));
   const std::string path = ANIC_TRY(lab::save_result(result, options.out));
   if (options.json) {
     cli::print_json(result);
@@ -349,11 +351,13 @@ int main(int argc, char** argv) {
   auto* experiment_command =
       program.command("experiment", "run an experiment in a lab of its own; nothing is left of it",
                       [&] { return experiment(options); });
-  experiment_command
-      ->add_option("NAME", options.experiment,
-                   "first-light: kernel UDP without and with agentnic, and AF_XDP, side by side")
-      ->required()
-      ->check(CLI::IsMember({"first-light"}));
+  std::string about;
+  std::set<std::string> names;
+  for (const auto& [name, what] : lab::experiments()) {
+    about += fmt::format("{}{}: {}", about.empty() ? "" : "; ", name, what);
+    names.insert(name);
+  }
+  experiment_command->add_option("NAME", options.experiment, about)->required()->check(CLI::IsMember(names));
   experiment_command->add_option("--policy", options.policy, "policy file")
       ->required()
       ->check(CLI::ExistingFile);
