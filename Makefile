@@ -32,7 +32,7 @@ PYTHON  := /usr/bin/python3
 ARCH    := $(shell uname -m)
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow $(if $(WERROR),-Werror)
-CXXFLAGS ?= -O2 -g
+CXXFLAGS ?= -O2 -g1
 CPPFLAGS := -Iuserspace -Ibpf -I$(BUILD)/include -isystem skel -isystem /usr/include/libnl3
 # -MD, not -MMD: the skeletons are included as system headers, and are dependencies all the same.
 FLAGS     = -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MD -MP

@@ -72,7 +72,7 @@ no_cgroup_left() {
     done < <(find /sys/fs/cgroup -mindepth 2 -maxdepth 4 -path '*agentnic-agents/session-*' -type d 2>/dev/null)
 }
 
-test_case "agent: the built-in controller holds a session, proposes nothing, and closes it" static smoke
+test_case "agent: the built-in controller holds a session, proposes nothing, and closes it" static
 static() {
     begin
     try agent --ticks 20
@@ -214,7 +214,7 @@ forks() {
     nothing_left
 }
 
-test_case "agent: killed with all that it started, it leaves fail-safe to the guardian and no process" supervisor_killed smoke
+test_case "agent: killed with all that it started, it leaves fail-safe to the guardian and no process" supervisor_killed once
 supervisor_killed() {
     begin
     start propose
@@ -330,7 +330,7 @@ streams() {
 }
 closed() { agent "$@" <&- >&-; }
 
-test_case "agent: two at once govern their own tenants, and do not see each other's" two smoke
+test_case "agent: two at once govern their own tenants, and do not see each other's" two
 two() {
     begin
     start propose_always
@@ -391,7 +391,7 @@ types() { jq -r .type "$1" | uniq | head -"$2" | paste -sd ' '; }
 # shellcheck disable=SC2120 # it gets them by way of `try`
 replay() { "$AGENT" --replay "$TAPE" "$@"; }
 
-test_case "agent: a recording replays, without a kernel, to the same proposals, with the same decisions" replays smoke
+test_case "agent: a recording replays, without a kernel, to the same proposals, with the same decisions" replays
 replays() {
     recorded propose
     "$LOAD" detach lab0 --netns $SERVER
@@ -423,7 +423,7 @@ differs() {
     equal "$status" 0 "exit status of the replay's own recording ($out $err)"
 }
 
-test_case "agent: a recording of the built-in controller replays by itself, and for who has no privileges" replays_static smoke
+test_case "agent: a recording of the built-in controller replays by itself, and for who has no privileges" replays_static
 replays_static() {
     begin
     TAPE=$WORK/tape
@@ -488,7 +488,7 @@ full_disk() {
 
 # systemd as a guest has no other: it boots the unit and nothing else. On a machine that somebody uses it would begin
 # to clean up.
-test_case "agent: its unit runs it in the unit's cgroup, with its limits, and stops it well" unit plain smoke
+test_case "agent: its unit runs it in the unit's cgroup, with its limits, and stops it well" unit plain once
 unit() {
     begin
     local name=agentnic-agent@lab0.service units=/run/systemd/system

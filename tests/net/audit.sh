@@ -66,7 +66,7 @@ as() { setpriv --reuid "$1" --regid "$2" --clear-groups --no-new-privs "${@:3}";
 python_verify() { $PYTHON "$ROOT/docs/examples/verify.py" "$@"; }
 logged() { jq -s -c "map(.record | $1)" < <("$AUDIT" tail --log "$LOG" --json 2>/dev/null); }
 
-test_case "audit: what was decided is in the log, which the program, a script made from the page and openssl verify" keeps smoke
+test_case "audit: what was decided is in the log, which the program, a script made from the page and openssl verify" keeps once
 keeps() {
     begin
     record
@@ -222,7 +222,7 @@ who_reads() {
     expect_error 2 "is root" "$AUDIT" record lab0 --netns $SERVER --log "$LOG" --key "$KEYS/log.key" --user root
 }
 
-test_case "audit: reads and exports are recorded, and an export proves that it is all" reads smoke
+test_case "audit: reads and exports are recorded, and an export proves that it is all" reads
 reads() {
     begin
     mkdir -m 0750 "$WORK/acme"
@@ -295,7 +295,7 @@ live() {
 }
 
 # A guest has a clock of its own.
-test_case "audit: the wall clock may jump, and nothing comes of it" jumps plain smoke
+test_case "audit: the wall clock may jump, and nothing comes of it" jumps plain once
 jumps() {
     begin
     record --checkpoint-seconds 1
@@ -310,7 +310,7 @@ jumps() {
     equal "$(jq '.records == .sealed_records' <<<"$found")" true "sealed"
 }
 
-test_case "audit: its unit runs it as its user, and it outlives a detach" unit plain smoke
+test_case "audit: its unit runs it as its user, and it outlives a detach" unit plain once
 unit() {
     begin
     local name=agentnic-audit@lab0.service units=/run/systemd/system

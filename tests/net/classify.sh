@@ -48,7 +48,7 @@ TENANTS='{tenants: [
     {name: "own", tenant: "narrow", protocol: "udp", port: 9000, class: "bulk", path: "kernel"},
     {name: "other", tenant: "narrow", protocol: "udp", port: 9002, class: "bulk", path: "kernel"}]}'
 
-test_case "tenants: by remote prefix, the longest wins, over IPv4 and IPv6; a local address goes first" tenants smoke
+test_case "tenants: by remote prefix, the longest wins, over IPv4 and IPv6; a local address goes first" tenants
 tenants() {
     policy "$TENANTS"
     addresses $CLIENT 198.18.0.64 198.18.0.65 2001:db8::40 2001:db8::41
@@ -276,7 +276,7 @@ frames_counted() {
     conserved
 }
 
-test_case "frames: VLAN tags, IPv6 extension headers and fragments are seen through, and RoCEv2 is bulk" carried smoke
+test_case "frames: VLAN tags, IPv6 extension headers and fragments are seen through, and RoCEv2 is bulk" carried
 carried() {
     frames
     attach --mode native >/dev/null

@@ -20,7 +20,7 @@ no_clsact_left() {
     equal "$(clsacts) $(filters ingress) $(filters egress)" "0 0 0" "clsact qdiscs and filters"
 }
 
-test_case "clsact: both programs are filters of it, status says so, they count, and detach takes all away" whole smoke
+test_case "clsact: both programs are filters of it, status says so, they count, and detach takes all away" whole
 whole() {
     needs_no_tcx
     attach --mode tc >"$WORK/said"

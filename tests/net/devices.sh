@@ -105,7 +105,7 @@ owned_zero_copy() {
     nothing_left
 }
 
-test_case "virtio: zero-copy is refused with 3 where the driver does not offer it" virtio_no_zero_copy two-virtio smoke
+test_case "virtio: zero-copy is refused with 3 where the driver does not offer it" virtio_no_zero_copy two-virtio
 virtio_no_zero_copy() {
     lab_of virtio0 virtio1
     [ "$(zero_copy)" != true ] || skip "virtio_net of this kernel offers zero-copy"

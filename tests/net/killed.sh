@@ -79,7 +79,7 @@ echoes() {
     stop_serving
 }
 
-test_case "killed: C1: with all of userspace dead, control traffic passes, and is nobody's to change" c1 smoke
+test_case "killed: C1: with all of userspace dead, control traffic passes, and is nobody's to change" c1
 c1() {
     orphan_with_weight
     meets "reject C1" queue_weight_adjust cls=$CONTROL value=10

@@ -75,7 +75,7 @@ some_answer() {
 # at_work REFUSED: the owner has refused no more; an emulated processor may not have run it for long enough to.
 at_work() { [ "$(jq .emulated <<<"$out")" = true ] || equal "$(stalled)" "$1" "frames refused by an owner at work"; }
 
-test_case "traffic: an owner that is stopped loses its traffic to the kernel, and gets it back when it goes on" owner_stopped smoke
+test_case "traffic: an owner that is stopped loses its traffic to the kernel, and gets it back when it goes on" owner_stopped once
 owner_stopped() {
     attach >/dev/null
     serve --transport udp --address $SERVER_IP --port 9001 --wait block

@@ -211,7 +211,7 @@ lost() {
     near "the answer to a missed request" "$(turns $CLIENT '.histogram_ns[0][0]')" "$took_ns"
 }
 
-test_case "turnaround: an answer that fq holds back takes as long as it is held" paced smoke
+test_case "turnaround: an answer that fq holds back takes as long as it is held" paced once
 paced() {
     local SLO_MS=60000 # else the longest are missed, and the rest have another median
     ip netns exec $SERVER tc qdisc replace dev lab0 root fq 2>"$WORK/tc" || skip "this kernel has no fq"

@@ -18,7 +18,7 @@ talk() {
     stop_serving
 }
 
-test_case "update: the new policy is in force, counters are kept, and the difference is told" updates smoke
+test_case "update: the new policy is in force, counters are kept, and the difference is told" updates once
 updates() {
     policy second bulk
     attach >/dev/null
