@@ -20,9 +20,8 @@ static __always_inline struct anic_owner *anic_owner_of(__u32 queue)
 /*
  * `now_ns`: of the last tick. What the owner says is looked at once a tick, and when the credit that it gave
  * is spent: its half of the page is written all the time, and would have to come from its CPU for each frame.
- * What it has consumed and has room for never gets less in sum, as x86 shows it: it stores `room` first.
- * Several CPUs that come here at once may each
- * send one frame more.
+ * What it has consumed and has room for never seems more in sum than it is, as x86 shows it: it stores `room`
+ * first. Several CPUs that come here at once may each send one frame more.
  */
 static __always_inline int anic_keeps_up(struct anic_owner *owner, __u64 now_ns)
 {

@@ -43,20 +43,20 @@ struct anic_owner {
 	__u64 consumed;	   /* of `sent`: received, or lost after the verdict (XDP_STATISTICS) */
 	__u64 lost;	   /* of those: lost; for people */
 	__u64 beat;	   /* changes with each look at the ring */
-	__u64 sampled;	   /* the sample_at that it has taken or given up; one that differs is outstanding */
 	__u64 transmitted; /* frames that it has given to the device; for people */
 	__u32 room;	   /* frames that it has buffers for */
 	__u32 _pad3;
-	__u64 _pad4[2];
+	__u64 _pad4[3];
 	/* by the owner, once */
 	__u32 longest; /* bytes of a frame that it has room for; 0: ANIC_XSK_FRAME_MAX */
 	__u32 pid;     /* for people: in its own namespace */
 	__u64 _pad5[7];
-	/* by the owner, with each sample; for people */
-	__u64 samples;		       /* that it has taken */
-	__u64 turned_ns;	       /* all of them together */
+	/* by the owner, with each sample */
+	__u64 sampled;	 /* the sample_at that it has taken or given up; one that differs is outstanding */
+	__u64 samples;	 /* that it has taken; for people, as what follows */
+	__u64 turned_ns; /* all of them together */
 	__u32 turns[ANIC_OWNER_TURNS]; /* how many took how long */
-	__u64 _pad6[2];
+	__u64 _pad6;
 };
 ANIC_ASSERT(sizeof(struct anic_owner) == 384);
 

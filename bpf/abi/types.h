@@ -18,7 +18,7 @@
 #endif
 
 /* Changes whenever a pinned map changes its shape or its meaning. */
-#define ANIC_ABI_VERSION 8
+#define ANIC_ABI_VERSION 9
 
 #define ANIC_NAME_LEN 32	/* names of policies, tenants and services, with the final NUL */
 #define ANIC_TENANTS_MAX 65	/* tenant ids are 1 to 64; 0 is traffic of no tenant, control included */

@@ -326,7 +326,7 @@ no_zero_copy() {
     expect_error 1 "agentnic is not attached" "$LOAD" serve lab0 --netns $SERVER
 }
 
-test_case "owners: every packet of many comes back whole, in order, while serve and other owners come and go" restarts
+test_case "owners: every packet of many comes back whole, and once, while serve and other owners come and go" restarts
 # AGENTNIC_SECONDS=600 and AGENTNIC_PACKETS=10000000 in make soak: so long, and so many at least.
 restarts() {
     wide_link 2

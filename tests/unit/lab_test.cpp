@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_test_macros.hpp>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "kern/hook.hpp"
 #include "lab/experiment.hpp"
@@ -36,6 +40,67 @@ TEST_CASE("load: a run that nobody answers is not valid and has no percentiles")
   const Json json = lab::to_json(options, *result);
   CHECK(json.at("p50_ns").is_null());
   CHECK(json.at("valid") == false);
+}
+
+namespace {
+
+/// Answers in its own way: each request as it is, but every `lose`th not at all, and every `twice`th again.
+class OddLine final : public lab::Line {
+ public:
+  OddLine(std::uint64_t lose, std::uint64_t twice) : lose_(lose), twice_(twice) {}
+  bool send(std::span<const std::byte> payload) noexcept override {
+    ++count_;
+    if (lose_ != 0 && count_ % lose_ == 0) return true;
+    for (int i = twice_ != 0 && count_ % twice_ == 0 ? 2 : 1; i > 0; --i)
+      answers_.emplace_back(payload.begin(), payload.end());
+    return true;
+  }
+  std::optional<std::span<const std::byte>> receive(path::Wait /*wait*/) noexcept override {
+    if (answers_.empty()) return std::nullopt;
+    taken_ = std::move(answers_.back());  // the last comes first
+    answers_.pop_back();
+    return taken_;
+  }
+  void wait_readable(std::uint64_t /*timeout_ns*/) noexcept override {}
+  [[nodiscard]] std::uint64_t drops() const noexcept override { return 0; }
+  [[nodiscard]] std::uint64_t count() const { return count_; }
+
+ private:
+  std::uint64_t lose_;
+  std::uint64_t twice_;
+  std::uint64_t count_ = 0;
+  std::vector<std::vector<std::byte>> answers_;
+  std::vector<std::byte> taken_;
+};
+
+}  // namespace
+
+TEST_CASE("load: of many outstanding requests each is answered once, or lost after 100 ms") {
+  const lab::LoadOptions options{.outstanding = 8, .warmup_s = 0, .duration_s = 0.35};
+  SECTION("all are answered, in any order") {
+    OddLine line(0, 0);
+    const auto result = lab::run_load(line, options);
+    REQUIRE(result);
+    CHECK(result->lost + result->stale + result->damaged == 0);
+    CHECK(result->received + 8 >= result->sent);
+  }
+  SECTION("an answer that comes again is none") {
+    OddLine line(0, 5);
+    const auto result = lab::run_load(line, options);
+    REQUIRE(result);
+    CHECK(result->lost == 0);
+    CHECK(result->stale + 8 >= line.count() / 5);
+    CHECK(result->received <= result->sent);
+  }
+  SECTION("what is lost is counted beside answers that come, and recorded with its time") {
+    OddLine line(1000, 0);
+    const auto result = lab::run_load(line, options);
+    REQUIRE(result);
+    // The window has 8 places, and each is lost for 100 ms.
+    CHECK(result->lost >= 8);
+    CHECK(result->lost <= 32);
+    CHECK(result->latency_ns.max() >= lab::kAnswerTimeoutNs);
+  }
 }
 
 TEST_CASE("load: the histogram survives JSON") {

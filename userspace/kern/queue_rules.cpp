@@ -292,7 +292,7 @@ Status set_aside(const NetNs& netns, const QueuePlan& plan, const PinDir& dir) {
     return fail(Exit::Failed, what + ": agentnic is not attached to it");
   if (has_queues_aside(dir)) {
     return fail(Exit::Failed, what + ": some are already, or an attempt was interrupted",
-                "give them back first");
+                "agentnic-load detach gives them back");
   }
   return netns.run([&]() -> Status {
     const auto device = ANIC_TRY(open_queue_device(plan.ifname));

@@ -59,7 +59,7 @@ const std::vector<Plan>& plans() {
        .notes =
            {"closed loop, xN: N requests outstanding; latency from the send; an AF_XDP client in every row",
             "verdict of B: win if it was faster by 5 % than the A beside it in each repeat, lose if slower "
-            "in each"}},
+            "by as much in each"}},
   };
   return kPlans;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lab/line.hpp"
 
+#include <fmt/format.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::size_t kLongest = 65507;            // payload of UDP over IPv4
 constexpr std::uint64_t kPatienceNs = 40'000'000;  // less than ANIC_OWNER_STALE_NS
+constexpr std::uint64_t kLooksPerPoll = 1 << 16;   // some milliseconds
 constexpr std::uint16_t kXskPort = 40000;          // that requests over AF_XDP come from
 
 class UdpLine final : public Line {
@@ -62,6 +64,8 @@ class XskLine final : public Line {
     }
     if (frames_.empty()) {
       const bool all_left = client_->flush();
+      // Neighbours that were not known at first, or have moved.
+      if (wait == path::Wait::Block || ++looks_ % kLooksPerPoll == 0) sender_.poll();
       frames_ = socket.receive();
       if (frames_.empty() && all_left && wait == path::Wait::Block && client_->wait(-1))
         frames_ = socket.receive();
@@ -102,6 +106,7 @@ class XskLine final : public Line {
   path::Endpoint server_;
   std::span<xdp_desc> frames_;
   std::optional<xdp_desc> held_;  ///< whose payload the caller has
+  std::uint64_t looks_ = 0;       ///< at an empty ring
 };
 
 }  // namespace
@@ -110,7 +115,12 @@ Result<std::unique_ptr<Line>> open_udp_line(const path::Address& server) {
   return std::make_unique<UdpLine>(ANIC_TRY(path::UdpSocket::connect(server)));
 }
 
-Result<std::unique_ptr<Line>> open_xsk_line(path::XskClient client, const path::Address& server) {
+Result<std::unique_ptr<Line>> open_xsk_line(path::XskClient client, const path::Address& server,
+                                            std::size_t size) {
+  const std::size_t most = client.memory().frame_bytes() - path::Sender::kHeadroom;
+  if (size > most)
+    return fail(Exit::BadInput,
+                fmt::format("a request of {} bytes over AF_XDP: {} fit into a frame", size, most));
   auto kept = std::make_unique<path::XskClient>(std::move(client));
   auto sender = ANIC_TRY(path::Sender::open(*kept, {.port = kXskPort}));
   return std::make_unique<XskLine>(std::move(kept), std::move(sender), path::Endpoint::from(server));

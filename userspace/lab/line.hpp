@@ -37,6 +37,8 @@ class Line {
 Result<std::unique_ptr<Line>> open_udp_line(const path::Address& server);
 
 /// AF_XDP sockets that are there, in the namespace of their interface. Answers must be redirected to them.
-Result<std::unique_ptr<Line>> open_xsk_line(path::XskClient client, const path::Address& server);
+/// Requests have at most `size` bytes.
+Result<std::unique_ptr<Line>> open_xsk_line(path::XskClient client, const path::Address& server,
+                                            std::size_t size);
 
 }  // namespace agentnic::lab

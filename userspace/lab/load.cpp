@@ -10,6 +10,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <fstream>
 #include <vector>
 
@@ -135,33 +136,73 @@ void closed_loop(Client& client, LoadResult& result, std::uint64_t end_ns) {
   result.cpu = cpu_now() - cpu_before;
 }
 
-/// So many requests at any moment until `end_ns`. Those that are not answered for a while are given up, all
-/// of them.
+/// The requests that wait for answers, the oldest first.
+class Window final {
+ public:
+  explicit Window(LoadResult& result) noexcept : result_(result) {}
+  [[nodiscard]] bool empty() const noexcept { return waiting_.empty(); }
+  [[nodiscard]] std::size_t size() const noexcept { return waiting_.size() - answered_; }
+
+  void sent(std::uint64_t sequence, std::uint64_t now) {
+    if (waiting_.empty()) first_ = sequence;
+    while (first_ + waiting_.size() < sequence) answer_at(waiting_.emplace_back());  // it was not taken
+    waiting_.push_back({.sent_ns = now});
+    ++result_.sent;
+  }
+  void received(const Stamp& answer, std::uint64_t now) {
+    const std::uint64_t index = answer.sequence - first_;  // huge for one that was given up
+    if (index >= waiting_.size() || waiting_[index].answered) {
+      ++result_.stale;
+      return;
+    }
+    result_.latency_ns.record(now - waiting_[index].sent_ns);
+    ++result_.received;
+    answer_at(waiting_[index]);
+    trim();
+  }
+  /// Gives up those that have waited for too long.
+  void expire(std::uint64_t now) {
+    while (!waiting_.empty() && now - waiting_.front().sent_ns > kAnswerTimeoutNs) {
+      ++result_.lost;
+      result_.latency_ns.record(now - waiting_.front().sent_ns);
+      answer_at(waiting_.front());
+      trim();
+    }
+  }
+
+ private:
+  struct Request {
+    std::uint64_t sent_ns = 0;
+    bool answered = false;
+  };
+  void answer_at(Request& request) noexcept {
+    request.answered = true;
+    ++answered_;
+  }
+  void trim() {
+    for (; !waiting_.empty() && waiting_.front().answered; ++first_, --answered_) waiting_.pop_front();
+  }
+  LoadResult& result_;
+  std::deque<Request> waiting_;
+  std::uint64_t first_ = 0;   ///< sequence of the oldest
+  std::size_t answered_ = 0;  ///< of those in waiting_
+};
+
+/// So many requests at any moment until `end_ns`.
 void window_loop(Client& client, LoadResult& result, unsigned outstanding, std::uint64_t end_ns) {
   const CpuUse cpu_before = cpu_now();
-  std::uint64_t first = client.sequence() + 1;  // of those that are waited for
-  std::uint64_t waiting = 0;
+  Window window(result);
   std::uint64_t now = monotonic_ns();
-  std::uint64_t heard = now;
   while (now < end_ns && !stop_requested()) {
-    for (; waiting < outstanding && client.send(now); ++waiting) ++result.sent;
-    while (const auto answer = client.receive(path::Wait::Spin)) {
+    while (window.size() < outstanding && client.send(now)) window.sent(client.sequence(), now);
+    // One look may wait, if everything has left that can: the next ones take what came with it.
+    for (auto answer = client.receive(window.empty() ? path::Wait::Spin : client.wait()); answer;
+         answer = client.receive(path::Wait::Spin)) {
       now = monotonic_ns();
-      if (answer->sequence < first || waiting == 0) {
-        ++result.stale;
-        continue;
-      }
-      heard = now;
-      --waiting;
-      ++result.received;
-      result.latency_ns.record(now - answer->intended_ns);
+      window.received(*answer, now);
     }
     now = monotonic_ns();
-    if (now - heard < kAnswerTimeoutNs) continue;
-    result.lost += waiting;
-    waiting = 0;
-    first = client.sequence() + 1;
-    heard = now;
+    window.expire(now);
   }
   result.cpu = cpu_now() - cpu_before;
 }

@@ -9,7 +9,7 @@
 
 namespace agentnic::lab {
 
-/// `attached`: with a policy of which kXskPort is an xsk service.
+/// From SIGSTOP of an owner to the first answer of path A.
 Result<Json> xsk_failover_ms(const Bench& bench);
 
 }  // namespace agentnic::lab

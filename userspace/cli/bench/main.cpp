@@ -200,8 +200,8 @@ Result<int> run(const Options& options) {
   std::optional<path::XskClient> client;
   if (options.transport == "xsk") client = ANIC_TRY(make_xsk_client(options, netns));
   ANIC_TRY(netns.enter());
-  const auto line =
-      ANIC_TRY(client ? lab::open_xsk_line(std::move(*client), server) : lab::open_udp_line(server));
+  const auto line = ANIC_TRY(client ? lab::open_xsk_line(std::move(*client), server, options.size)
+                                    : lab::open_udp_line(server));
   const auto result = ANIC_TRY(lab::run_load(*line, load));
   Json json = lab::to_json(load, result);
   json["argv"] = options.argv;
@@ -331,8 +331,9 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(lab::kMinSize, lab::kMaxSize))
       ->capture_default_str();
   run_command
-      ->add_option("--loop", options.loop,
-                   "closed: one outstanding; open: at a fixed rate, latency from the intended send")
+      ->add_option(
+          "--loop", options.loop,
+          "closed: --outstanding at any moment; open: at a fixed rate, latency from the intended send")
       ->check(CLI::IsMember(kLoops))
       ->capture_default_str();
   run_command

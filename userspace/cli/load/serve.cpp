@@ -14,11 +14,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "base/clock.hpp"
@@ -65,13 +67,21 @@ bool somebody_listens(const sockaddr_un& address) {
          errno != ECONNREFUSED;
 }
 
+constexpr int kLockTries = 50;  // anybody who can read the directory can lock it
+constexpr std::chrono::milliseconds kLockPause(20);
+
 /// Of the directory that a path is in: who looks whether somebody listens there, and takes the place of what
 /// a killed serve left, does so alone.
 Result<UniqueFd> lock_directory_of(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
   const std::string directory = parent.empty() ? "." : parent.string();
   UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || ::flock(fd.get(), LOCK_EX) != 0) return fail_errno(errno, fmt::format("lock {}", directory));
+  if (!fd) return fail_errno(errno, fmt::format("lock {}", directory));
+  for (int tries = 0; ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0; ++tries) {
+    if (errno != EWOULDBLOCK || tries == kLockTries)
+      return fail_errno(errno, fmt::format("lock {}", directory), "somebody holds a lock on this directory");
+    std::this_thread::sleep_for(kLockPause);
+  }
   return fd;
 }
 

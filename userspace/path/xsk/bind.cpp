@@ -219,9 +219,11 @@ Result<XskGrant> bind_xsk(const XskBindOptions& options) {
 }
 
 Status can_hand_over() {
-  const XskGrant made = ANIC_TRY(
-      bind_xsk({.ifname = "lo", .queues = {0}, .shape = {.frames = kXskFramesMin, .bind = XskBind::Copy}}));
-  const auto again = XskRings::map(made.queues.front().socket.get(), made.shape.frames);
+  const auto made =
+      bind_xsk({.ifname = "lo", .queues = {0}, .shape = {.frames = kXskFramesMin, .bind = XskBind::Copy}});
+  if (!made && made.error().exit == Exit::Unsupported) return fail(made.error());
+  if (!made) return {};  // somebody else has that queue, say: nothing is found out here
+  const auto again = XskRings::map(made->queues.front().socket.get(), made->shape.frames);
   if (again) return {};
   return fail(Exit::Unsupported,
               "hand AF_XDP sockets over: this kernel lets nobody map the rings of a bound one",

@@ -41,9 +41,9 @@ inline constexpr std::size_t kXskQueuesMax = 64;    ///< of one owner
 /// Of one receive queue.
 struct XskQueueGrant {
   std::uint32_t queue = 0;
-  bool zero_copy = false;         ///< read back from the kernel
-  UniqueFd socket;                ///< bound; all four rings are as long as there are frames
-  UniqueFd page;                  ///< bpf/abi/owner.h; none: XDP redirects whatever comes
+  bool zero_copy = false;  ///< read back from the kernel
+  UniqueFd socket;         ///< bound; all four rings are as long as there are frames
+  UniqueFd page;           ///< bpf/abi/owner.h; none: XDP redirects all that fits into ANIC_XSK_FRAME_MAX
   std::optional<XskRings> rings;  ///< of who made it; before Linux 6.4 nobody else can map them
 };
 

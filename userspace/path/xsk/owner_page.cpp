@@ -91,7 +91,9 @@ void OwnerPage::given_up() noexcept {
   store(page_->sampled, sampled_);
 }
 
-void OwnerPage::transmitted(std::uint64_t packets) noexcept { store(page_->transmitted, packets); }
+void OwnerPage::transmitted(std::uint64_t packets) noexcept {
+  if (page_->transmitted != packets) store(page_->transmitted, packets);
+}
 
 void OwnerPage::lost(std::uint64_t frames) noexcept {
   if (frames <= lost_) return;

@@ -36,7 +36,7 @@ struct XskOccupancy {
 /// What a socket has done since it was adopted.
 struct XskCounters {
   std::uint64_t received = 0;  ///< packets
-  std::uint64_t sent = 0;      ///< packets that the kernel has taken
+  std::uint64_t sent = 0;      ///< packets that were queued
   std::uint64_t starved = 0;   ///< looks at which the kernel had no frame of ours to receive into
   std::uint64_t refused_kicks =
       0;  ///< wake-ups that the kernel refused for now (EBUSY, ENOBUFS); flush() repeats them
@@ -54,8 +54,7 @@ inline constexpr std::uint32_t kXskContinues = 1;
 /// which outlives it. One thread.
 ///
 /// A packet that is longer than a frame, less the headroom of 256 bytes that XDP keeps, takes path A, unless
-/// the socket was bound for several buffers; to a socket without a page it comes all the same, and is lost by
-/// the kernel, which counts it in rx_dropped.
+/// the socket was bound for several buffers.
 class XskSocket final {
  public:
   static Result<XskSocket> adopt(const XskGrant& grant, std::size_t number, UniqueFd socket, UniqueFd page,
