@@ -52,7 +52,12 @@ stop_recording() {
 decide() {
     "$AGENT" lab0 --netns $SERVER --agent tuner --interval 2ms --ticks "$1" --exec $PYTHON -c "$(<"$ROOT/tests/harness/decide.py")" >/dev/null
 }
-propose() { "$LOAD" propose lab0 --netns $SERVER queue_weight_adjust --tenant "$1" --class rpc --value 150 --for 10ms --reason "of $1" >/dev/null; }
+propose() {
+    "$LOAD" propose lab0 --netns $SERVER queue_weight_adjust --tenant "$1" --class rpc --value 150 --for 10ms --reason "of $1" >"$WORK/proposed" ||
+        fail "propose said: $(<"$WORK/proposed")"
+}
+# All that is in the ring is the recorder's.
+taken() { [ "$(field guardian.audit.ring_unread_bytes)" = 0 ]; }
 
 verify() { "$AUDIT" verify "$LOG" --public-key "$KEYS/log.pub" --json "$@"; }
 # valid OPTIONS...: the log is, and $found is what was said of it.
@@ -72,6 +77,7 @@ keeps() {
     record
     local ticks=${AGENTNIC_TICKS:-100}
     decide "$ticks"
+    until_true 60 taken # without room for its record, what is asked for is rejected
     propose globex
     detach >/dev/null
     wait "$recorder" || fail "the recorder failed: $(<"$WORK/recorder.err")"
