@@ -65,7 +65,7 @@ unprivileged() {
     [ ! -e "$socket" ] || fail "its socket is still there"
 }
 
-test_case "owners: who does not own the service gets nothing, and is told why" wrong_user smoke
+test_case "owners: who does not own the service gets nothing, and is told why" wrong_user
 wrong_user() {
     attach_and_serve
     refused 1 "user $OWNER's, and not user $OTHER's" $OTHER gateway
@@ -128,7 +128,7 @@ serve_killed() {
     conserved
 }
 
-test_case "owners: one owner has several queues over one memory, and two have one each" several_queues smoke
+test_case "owners: one owner has several queues over one memory, and two have one each" several_queues
 several_queues() {
     wide_link 2
     IFACE=wide0 attach_and_serve
@@ -203,7 +203,7 @@ END
     equal "$(jq '[.queues[].losses[]] | add' <<<"$owned")" 0 "losses: $owned"
 }
 
-test_case "owners: a router spreads requests over backends, and brings their answers back" router smoke
+test_case "owners: a router spreads requests over backends, and brings their answers back" router once
 router() {
     attach_and_serve
     local port pids=()
@@ -396,7 +396,7 @@ at_work_again() {
 }
 
 # systemd as a guest has no other: see the same test of agents.
-test_case "owners: systemd starts serve when somebody asks, and again when it was killed" unit plain smoke
+test_case "owners: systemd starts serve when somebody asks, and again when it was killed" unit plain once
 unit() {
     owner_policy $OWNER
     "$LOAD" attach lab0 --netns $SERVER --policy "$WORK/owners.json" >/dev/null
