@@ -46,14 +46,15 @@ Result<Json> measure(const Bench& bench, const RunSpec& spec) {
   if (spec.transport == "xsk") {
     serve.insert(serve.end(), {"--iface", bench.lab.server.ifname});
   } else {
-    serve.insert(serve.end(), {"--address", bench.lab.server.ipv4, "--port", port});
+    serve.insert(serve.end(),
+                 {"--address", bench.lab.server.ipv4, "--port", port, "--batch", std::to_string(spec.batch)});
   }
   Argv run = {bench.program,   "run",
               "--netns",       bench.lab.client.netns,
               "--server",      bench.lab.server.ipv4,
               "--port",        port,
               "--size",        std::to_string(spec.size),
-              "--wait",        wait,
+              "--wait",        wait_name(spec.client_wait.value_or(spec.wait)),
               "--loop",        "closed",
               "--warmup",      fmt::format("{}", spec.warmup_s),
               "--duration",    fmt::format("{}", spec.duration_s),

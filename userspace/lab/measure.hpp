@@ -27,10 +27,12 @@ struct RunSpec {
   std::string transport = "udp";       ///< of the server: udp or xsk
   std::string client = "udp";          ///< of the client; xsk takes agentnic on the client's interface too
   path::Wait wait = path::Wait::Spin;  ///< of both
+  std::optional<path::Wait> client_wait = std::nullopt;  ///< of the client, if it is another
   std::size_t size = 64;
   double duration_s = 0.6;
   double warmup_s = 0.1;
   unsigned outstanding = 1;  ///< requests that wait at any moment
+  unsigned batch = 1;        ///< of a udp server: datagrams of one call
 };
 
 /// A lab that is up, and where in it the two ends run.

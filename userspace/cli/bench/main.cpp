@@ -26,6 +26,7 @@
 #include "lab/measure.hpp"
 #include "lab/topology.hpp"
 #include "path/sockets/udp.hpp"
+#include "path/sockets/udp_batch.hpp"
 #include "path/xsk/echo.hpp"
 
 namespace {
@@ -51,6 +52,7 @@ struct Options {
   std::uint16_t port = lab::kKernelPort;
   std::uint32_t queue = 0;
   std::uint32_t busy_poll_us = 0;
+  unsigned batch = 1;
   std::size_t size = 64;
   unsigned outstanding = 1;
   double rate_per_s = 0;
@@ -64,6 +66,7 @@ struct Options {
 };
 
 const std::map<std::string, lab::Loop> kLoops = {{"closed", lab::Loop::Closed}, {"open", lab::Loop::Open}};
+constexpr std::size_t kMessageBytes = 65536;  // what the kernel joins
 constexpr std::size_t kReportMaxBytes = 64 << 20;
 
 Result<int> up(const Options& options) {
@@ -130,7 +133,14 @@ Result<int> serve_udp(const Options& options, const kern::NetNs& netns) {
   auto socket = ANIC_TRY(netns.run([&] { return path::UdpSocket::bind(address); }));
   announce(options, "kernel socket");
   const double busy_before = lab::cpu_busy_s(options.cpu);
-  const auto counters = path::echo_udp(socket, cli::kWaits.at(options.wait));
+  const auto echo = [&] {
+    const path::Wait wait = cli::kWaits.at(options.wait);
+    if (options.batch == 1) return path::echo_udp(socket, wait);
+    path::UdpBatch batch(options.batch, kMessageBytes);
+    return path::echo_udp(socket, batch, wait);
+  };
+  if (options.batch > 1) ANIC_TRY(path::join_datagrams(socket));
+  const auto counters = echo();
   Json json = served(options, "kernel socket", counters, lab::cpu_busy_s(options.cpu) - busy_before);
   json["losses"] = {{"socket_dropped", socket.drops()}};
   return finish(options, json);
@@ -321,6 +331,10 @@ int main(int argc, char** argv) {
   endpoint(serve_command);
   transport(serve_command);
   serve_command->add_option("--address", options.address, "udp: local address")->capture_default_str();
+  serve_command
+      ->add_option("--batch", options.batch, "udp: datagrams of one call, those of a flow joined (GRO)")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
 
   auto* run_command =
       program.command("run", "ask an echo server and keep time", [&] { return run(options); });

@@ -52,6 +52,7 @@ class UdpSocket final {
 
   /// Datagrams that the kernel dropped at this socket because its buffer was full (SO_MEMINFO).
   [[nodiscard]] std::uint64_t drops() const noexcept;
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
  private:
   explicit UdpSocket(UniqueFd fd) : fd_(std::move(fd)) {}
