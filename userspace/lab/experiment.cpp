@@ -39,7 +39,7 @@ struct Plan {
 
 const std::vector<Plan>& plans() {
   using enum path::Wait;
-  static const std::vector<Plan> kPlans = {
+  static const std::vector<Plan> all = {
       {.name = "first-light",
        .about = "a kernel UDP server without agentnic, with it, and an AF_XDP server",
        .ways = {Way::Bare, Way::Kernel, Way::Xsk},
@@ -63,7 +63,7 @@ const std::vector<Plan>& plans() {
             "verdict of B: win if it was faster by 5 % than the A beside it in each repeat, lose if slower "
             "by as much in each"}},
   };
-  return kPlans;
+  return all;
 }
 
 /// The runs of one row: one way, one size, one manner of waiting.
