@@ -39,18 +39,19 @@ FLAGS     = -std=c++23 $(WARNINGS) $(CXXFLAGS) $(CPPFLAGS) -MD -MP
 COMPILE   = $(CXX) $(FLAGS)
 # -O1: with sanitizers, -O2 takes almost twice as long to compile.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -O1
-LIBS     := -lxdp -lbpf -lnl-genl-3 -lnl-route-3 -lnl-3 -lmicrohttpd -lsystemd -lcap-ng -lseccomp -lsodium -lnettle -lfmt -lpthread
+LIBS     := -lxdp -lbpf -luring -lrdmacm -libverbs -lnl-genl-3 -lnl-route-3 -lnl-3 -lmicrohttpd -lsystemd -lcap-ng -lseccomp -lsodium -lnettle -lxxhash -lfmt -lpthread
 # No -Wextra: the kernel's own headers do not pass it.
 BPFFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Ibpf -I/usr/include/$(ARCH)-linux-gnu -MMD -MP
 
 # Sources. A folder under userspace/cli with a main.cpp is a program of its own.
-programs    := agentnic-load agentnic-agent agentnic-audit agentnic-bench agentnic-echo agentnic-router
+programs    := agentnic-load agentnic-agent agentnic-audit agentnic-bench agentnic-bulk agentnic-echo agentnic-router
 lib_sources := $(filter-out userspace/cli/%,$(shell find userspace -name '*.cpp')) $(wildcard userspace/cli/common/*.cpp)
 lib_objects := $(lib_sources:%.cpp=$(BUILD)/%.o)
 library     := $(BUILD)/libagentnic.a
 # libagentnic-xsk, for programs that own AF_XDP sockets: a part of the library, with the headers that its users include.
-xsk_sources := $(wildcard userspace/path/xsk/*.cpp) userspace/path/sockets/udp.cpp userspace/base/result.cpp userspace/base/stop.cpp
-xsk_headers := $(wildcard userspace/path/xsk/*.hpp) userspace/path/sockets/udp.hpp userspace/base/result.hpp userspace/base/unique_fd.hpp \
+xsk_sources := $(wildcard userspace/path/xsk/*.cpp) userspace/path/mapping.cpp userspace/path/sockets/address.cpp userspace/path/sockets/options.cpp userspace/path/sockets/udp.cpp userspace/base/result.cpp userspace/base/stop.cpp
+xsk_headers := $(wildcard userspace/path/xsk/*.hpp) userspace/path/mapping.hpp userspace/path/wait.hpp userspace/path/sockets/address.hpp userspace/path/sockets/options.hpp \
+               userspace/path/sockets/udp.hpp userspace/base/result.hpp userspace/base/unique_fd.hpp \
                userspace/base/stop.hpp
 xsk_version := 0
 xsk_static  := $(BUILD)/libagentnic-xsk.a
@@ -62,15 +63,18 @@ suites      := unit bpf
 test_bins   := $(suites:%=$(BIN)/test-%) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fixtures/*.bpf.c))
 # Fuzz targets are built twice: with a main() that replays a corpus, and with libFuzzer. What they test is compiled
 # with sanitizers each time; whatever else it needs is the library's.
-fuzzers     := agent audit datagram parse policy recording
+fuzzers     := agent audit bulk datagram parse policy recording
 replays     := $(fuzzers:%=$(BUILD)/replay/%)
 libfuzzers  := $(fuzzers:%=$(BUILD)/fuzz/%)
+# The tests of path A and of bulk with the address and undefined behaviour sanitizers, for `make soak`.
+sanitized   := $(BUILD)/replay/test-path
+sanitized_sources := $(wildcard tests/unit/bulk_*.cpp tests/unit/tcp_*.cpp tests/unit/udp_*.cpp userspace/bulk/*.cpp userspace/path/rdma/*.cpp userspace/path/sockets/*.cpp userspace/path/uring/*.cpp)
 fuzzed      := $(wildcard userspace/policy/*.cpp)
 # All that takes or gives ordered JSON, whose layout g++ and clang do not share, is among these.
 fuzzed_lines := userspace/agent/wire.cpp userspace/agent/recording.cpp $(wildcard userspace/audit/*.cpp)
 manuals     := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(wildcard docs/man/*.scd))
 version     := $(BUILD)/include/version.h
-skeletons   := skel/instance.skel.h skel/session.skel.h skel/bench.skel.h
+skeletons   := skel/instance.skel.h skel/session.skel.h skel/reuseport.skel.h skel/bench.skel.h
 cpp_files    = $(shell find userspace tests -name '*.cpp' -o -name '*.hpp')
 bpf_files    = $(shell find bpf tests/fixtures -name '*.c' -o -name '*.h')
 shell_files  = $(shell git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\bbash|^# shellcheck shell=bash' 2>/dev/null)
@@ -116,8 +120,9 @@ $(BUILD)/%.bpf.o: %.bpf.c | need
 
 skel/instance.bpf.o: $(bpf_objects)
 skel/session.bpf.o: $(BUILD)/bpf/session/session.bpf.o
+skel/reuseport.bpf.o: $(BUILD)/bpf/reuseport/reuseport.bpf.o
 skel/bench.bpf.o: $(patsubst %.c,$(BUILD)/%.o,$(wildcard bpf/bench/*.bpf.c))
-skel/instance.bpf.o skel/session.bpf.o skel/bench.bpf.o:
+skel/instance.bpf.o skel/session.bpf.o skel/reuseport.bpf.o skel/bench.bpf.o:
 	$(call say,JOIN,$@)
 	@mkdir -p $(@D)
 	$(Q)$(BPFTOOL) gen object $@ $^
@@ -230,7 +235,12 @@ $(libfuzzers): $(BUILD)/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%_fuzz.o $(library)
 	$(call say,LINK,$@)
 	$(Q)$(CLANG) --driver-mode=g++ $(CXXFLAGS) $(SANITIZE) -fsanitize=fuzzer $(filter %.o,$^) $(library) $(LIBS) -o $@
 
+$(sanitized): $(sanitized_sources:%.cpp=$(BUILD)/replay/%.o) $(library)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(CXXFLAGS) $(SANITIZE) $(filter %.o,$^) $(library) -lCatch2Main -lCatch2 $(LIBS) -o $@
+
 $(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,policy agent audit recording): $(fuzzed:%.cpp=$(BUILD)/$(f)/%.o)))
+$(foreach f,replay fuzz,$(eval $(BUILD)/$(f)/bulk: $(BUILD)/$(f)/userspace/bulk/wire.o $(BUILD)/$(f)/userspace/path/rdma/endpoint.o))
 $(foreach f,replay fuzz,$(eval $(BUILD)/$(f)/datagram: $(BUILD)/$(f)/userspace/path/xsk/datagram.o))
 $(foreach f,replay fuzz,$(eval $(patsubst %,$(BUILD)/$(f)/%,agent audit recording): $(fuzzed_lines:%.cpp=$(BUILD)/$(f)/%.o)))
 
@@ -244,7 +254,7 @@ test-unit: all $(test_bins) $(replays) ## run the suites that need no privileges
 SOAK_MINUTES ?= 10
 
 .PHONY: soak
-soak: all $(test_bins) $(libfuzzers) ## million-packet models, kill tests at every step, long fuzzing; SOAK_MINUTES=10 for each fuzzer (root)
+soak: all $(test_bins) $(libfuzzers) $(sanitized) ## million-packet models, kill tests at every step, long fuzzing; SOAK_MINUTES=10 for each fuzzer (root)
 	@tests/soak $(SOAK_MINUTES) $(fuzzers)
 
 .PHONY: vmtest

@@ -17,9 +17,6 @@
 #define ANIC_FLOW_BUCKET(hash)                                                                               \
 	((__u32)((hash) >> (64 - ANIC_FLOW_SETS_LOG2 - ANIC_STEER_BUCKETS_LOG2)) & (ANIC_STEER_BUCKETS - 1))
 #define ANIC_FLOW_TAG(hash, generation) ((__u32)((hash) >> 16) ^ (generation))
-#define ANIC_FLOW_VERDICT(word) ((__u32)(word) & 0xfffffffU)
-#define ANIC_FLOW_CONFIDENCE(word) ((__u32)(word) >> 28)
-#define ANIC_FLOW_WORD(verdict, confidence, tag) ((__u64)(tag) << 32 | (__u32)(confidence) << 28 | (verdict))
 
 /* What a pair of 32-bit words adds. */
 #define ANIC_HASH_PAIR(a, b, keys) ((__u64)((__u32)(a) + (keys)[0]) * (__u32)((__u32)(b) + (keys)[1]))

@@ -120,19 +120,31 @@ def queues(interface):
     return ", ".join(counts) or "none"
 
 
+def flow_rules(rules):
+    return "?" if rules is None else "on" if rules["on"] else "off" if rules["can_change"] else "none"
+
+
+# What is asked of a driver beside its queues. Probes of before a key was there do not have it.
+DRIVER_COLUMNS = {
+    "native_xdp": ("native XDP", word),
+    "zero_copy": ("AF_XDP zero-copy", word),
+    "xdp_features": ("XDP features", lambda features: "?" if features is None else ", ".join(features) or "none"),
+    "vlan_receive_offload": ("VLAN receive offload", word),
+    "header_split": ("header split of TCP", word),
+    "flow_rules": ("flow rules", flow_rules),
+    "rss_table_entries": ("RSS table", lambda entries: "?" if entries is None else entries or "none"),
+}
+
+
 def driver_table(probes):
-    rows = []
-    for name, probe in probes.items():
-        interface = probe.get("interface")
-        if not interface:
-            continue
-        features = interface["xdp_features"]
-        rows.append([name, interface["driver"], interface["firmware"] or "", queues(interface), word(interface["native_xdp"]),
-                     word(interface["zero_copy"]), "?" if features is None else ", ".join(features) or "none",
-                     word(interface["vlan_receive_offload"])])
-    if not rows:
+    asked = {name: probe["interface"] for name, probe in probes.items() if probe.get("interface")}
+    if not asked:
         return ["No interface was asked.", ""]
-    return table(["", "driver", "firmware", "queues", "native XDP", "AF_XDP zero-copy", "XDP features", "VLAN receive offload"], rows)
+    columns = {key: column for key, column in DRIVER_COLUMNS.items() if any(key in interface for interface in asked.values())}
+    rows = [[name, interface["driver"], interface["firmware"] or "", queues(interface),
+             *(text(interface[key]) if key in interface else "not asked" for key, (_, text) in columns.items())]
+            for name, interface in asked.items()]
+    return table(["", "driver", "firmware", "queues", *(title for title, _ in columns.values())], rows)
 
 
 def page(probes):

@@ -88,9 +88,14 @@ ANIC_ASSERT(ANIC_SERVICES_MAX <= 1 << 14 && ANIC_LANES_MAX <= 1 << 9);
  */
 struct anic_flow {
 	struct anic_key key; /* generation 0: empty */
-	__u64 word;	     /* verdict in bits 0 to 27, confidence in bits 28 to 31, tag in bits 32 to 63 */
+	__u64 word;	     /* see ANIC_FLOW_WORD */
 };
 ANIC_ASSERT(sizeof(struct anic_flow) == 64);
+
+/* The word of a flow: the verdict in 28 bits, the confidence in 4 and the tag in 32. */
+#define ANIC_FLOW_WORD(verdict, confidence, tag) ((__u64)(tag) << 32 | (__u32)(confidence) << 28 | (verdict))
+#define ANIC_FLOW_VERDICT(word) ((__u32)(word) & 0xfffffffU)
+#define ANIC_FLOW_CONFIDENCE(word) ((__u32)(word) >> 28)
 
 /* The value of anic_flows, indexed by a keyed hash of the key. */
 #define ANIC_FLOW_WAYS 2

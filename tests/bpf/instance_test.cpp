@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <iterator>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -70,16 +71,17 @@ int commit(const Instance& instance, std::uint32_t expected) {
   return *code;
 }
 
-/// The flows in the cache between the addresses of `frame`: what else their keys have.
-std::set<std::uint64_t> cached_flows(const Instance& instance, const lab::Frame& frame) {
+/// The flows in the cache between the addresses of `frame`: what else their keys have, and their confidence.
+std::map<std::uint64_t, unsigned> cached_flows(const Instance& instance, const lab::Frame& frame) {
   std::uint64_t addresses = 0;
   std::memcpy(&addresses, frame.data() + 26, sizeof(addresses));
-  std::set<std::uint64_t> found;
+  std::map<std::uint64_t, unsigned> found;
   for (std::uint32_t set = 0; set < ANIC_FLOW_SETS; ++set) {
     anic_flow_set flows{};
     if (!instance.maps().read("anic_flows", set, flows)) FAIL("set " << set << " cannot be read");
     for (const anic_flow& flow : flows.ways) {
-      if (flow.key.addresses_be[0] == addresses) found.insert(flow.key.word);
+      if (flow.key.addresses_be[0] == addresses)
+        found.emplace(flow.key.word, ANIC_FLOW_CONFIDENCE(flow.word));
     }
   }
   return found;
@@ -232,7 +234,7 @@ TEST_CASE("flows: those in use outlive a flood of others") {
     }
   };
   use();
-  std::set<std::uint64_t> kept;
+  std::map<std::uint64_t, unsigned> kept;
   for (std::uint32_t done = 0; done < kFlood; done += kBurst) {
     use();
     kept = cached_flows(instance, frame);
@@ -242,9 +244,11 @@ TEST_CASE("flows: those in use outlive a flood of others") {
     REQUIRE(bench->set(flood));
     REQUIRE(kern::time_runs(bench->flows_fd(), frame, kBurst));
   }
-  CHECK(kept.size() >= kInUse - 10);  // three that share a set cannot all be there
-  const std::set<std::uint64_t> left = cached_flows(instance, frame);
-  const auto lost = std::ranges::count_if(kept, [&](std::uint64_t flow) { return !left.contains(flow); });
+  // of three that share a set two take turns in a way: nobody finds them there, and a flood may have it
+  std::erase_if(kept, [](const auto& flow) { return flow.second == 0; });
+  CHECK(kept.size() >= kInUse - 10);
+  const std::map<std::uint64_t, unsigned> left = cached_flows(instance, frame);
+  const auto lost = std::ranges::count_if(kept, [&](const auto& flow) { return !left.contains(flow.first); });
   CHECK(lost == 0);
 }
 

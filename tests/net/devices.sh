@@ -113,6 +113,28 @@ virtio_no_zero_copy() {
     expect_error 3 'zero-copy was refused' "$BENCH" serve --netns $SERVER --transport xsk --iface lab0 --bind zerocopy
 }
 
+test_case "virtio: NAPIs of a NIC are set by the policy, keep it over a reset, and get back what they had" virtio_napi two-virtio once
+virtio_napi() {
+    lab_of virtio0 virtio1
+    jq '.napi = {defer_hard_irqs: 3, gro_flush_timeout: "200us"}' "$POLICY" >"$WORK/napi.json"
+    napi() { ip netns exec $SERVER python3 "$ROOT/tests/harness/napi.py" lab0 | jq -c 'map([.defer_hard_irqs, .gro_flush_timeout_ns]) | unique'; }
+    local before
+    before=$(napi)
+    POLICY=$WORK/napi.json attach --mode tc >/dev/null
+    equal "$(napi)" '[[3,200000]]' "NAPIs once attached"
+    serve --transport udp --address $SERVER_IP --port 9000 --wait block
+    ask 9000
+    answered
+    stop_serving
+    ip -n $SERVER link set lab0 down
+    ip -n $SERVER link set lab0 up
+    equal "$(napi)" '[[3,200000]]' "NAPIs after a reset"
+    equal "$(field 'notes | map(select(contains("NAPI"))) | length')" 0 "notes after a reset"
+    detach >/dev/null
+    equal "$(napi)" "$before" "NAPIs after detach"
+    nothing_left
+}
+
 test_case "multi-queue: each queue has its own owner, and frames of many flows reach both" both_queues multi-queue smoke
 both_queues() {
     lab_of mq0 mq1

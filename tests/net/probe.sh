@@ -76,6 +76,28 @@ agrees_xsk() {
     stop_serving
 }
 
+# What each kernel was found to have of path A; none of it is concluded from the version by probe itself.
+declare -A PATH_A=(
+    [6.1]="busy_poll reuseport udp_join uring uring_send_zc"
+    [6.12]="busy_poll epoll_busy_poll reuseport udp_join uring uring_bundle uring_busy_poll uring_send_zc"
+    [6.18]="busy_poll epoll_busy_poll napi_settings napi_threaded reuseport udp_join uring uring_bundle uring_busy_poll uring_send_zc zcrx"
+    [7.3]="busy_poll epoll_busy_poll napi_settings napi_threaded reuseport udp_join uring uring_bundle uring_busy_poll uring_send_zc zcrx zcrx_nodev"
+)
+
+test_case "probe: what path A takes is tried part by part, and this kernel has what it is known to have" path_a smoke
+path_a() {
+    local kernel known parts=${PATH_A[7.3]}
+    probe_json
+    # those of path A for which this holds
+    of_path_a() { jq -r --arg parts "$parts" "[.features[] | select((.id | IN(\$parts | split(\" \")[])) and ($1)) | .id] | sort | join(\" \")" <<<"$out"; }
+    equal "$(of_path_a true)" "$parts" "parts"
+    equal "$(of_path_a '.available == null or .required or .detail == "" or .remedy == ""')" "" "not tried, required, or without a word"
+    kernel=$(uname -r | grep -oE '^[0-9]+\.[0-9]+')
+    known=${PATH_A[$kernel]:-}
+    [ -n "$known" ] || skip "nobody has written down what Linux $kernel has"
+    equal "$(of_path_a .available)" "$known" "what Linux $kernel has"
+}
+
 test_case "probe: needs no privileges, and says what it could not try" as_nobody
 as_nobody() {
     try "${NOBODY[@]}" "$LOAD" probe --json
@@ -98,6 +120,8 @@ interface() {
     equal "$(jq -r '.interface | .name, .netns, .driver, .link, .mtu_bytes, .queues.rx.now, .queues.rx.most, .xdp_program' <<<"$out" | paste -sd ' ')" \
         "lab0 $SERVER veth up 1500 1 1 null" "interface"
     jq -e '.interface | has("zero_copy") and has("native_xdp") and has("xdp_features") and has("vlan_receive_offload")' <<<"$out" >/dev/null
+    # A veth has neither flow rules nor an RSS table, and does not say of header split.
+    equal "$(jq -c '.interface | [.header_split, .flow_rules, .rss_table_entries]' <<<"$out")" '[null,{"on":false,"can_change":false},0]' "header split, flow rules, RSS table"
     # A kernel that says anything says that veth has native XDP and no zero-copy.
     [[ $(jq -c '.interface | [.native_xdp, .zero_copy]' <<<"$out") == @('[true,false]'|'[null,null]') ]] || fail "$out"
     attach >/dev/null

@@ -14,8 +14,10 @@
 #include "abi/audit.h"
 #include "abi/flow.h"
 #include "abi/guardian.h"
+#include "abi/header_split.h"
 #include "abi/lane.h"
 #include "abi/meta.h"
+#include "abi/napi.h"
 #include "abi/observe.h"
 #include "abi/owner.h"
 #include "abi/policy.h"
@@ -375,4 +377,35 @@ TEST_CASE("abi: the record of queues that are set aside keeps its layout, which 
                                                              {"rules", 64},
                                                              {"before", 8256},
                                                              {"after", 16448}});
+}
+
+TEST_CASE("abi: the record of header/data split keeps its layout, which no BPF object has") {
+  CHECK(sizeof(anic_split) == 24);
+  const Layout record = {
+      0,
+      {MEMBER(anic_split, netns_cookie), MEMBER(anic_split, ifindex), MEMBER(anic_split, was_on),
+       MEMBER(anic_split, threshold_changed), MEMBER(anic_split, threshold_before)}};
+  CHECK(record.offsets == std::map<std::string, std::size_t>{{"netns_cookie", 0},
+                                                             {"ifindex", 8},
+                                                             {"was_on", 12},
+                                                             {"threshold_changed", 16},
+                                                             {"threshold_before", 20}});
+}
+
+TEST_CASE("abi: the record of NAPI settings keeps its layout, which no BPF object has") {
+  CHECK(sizeof(anic_napi) == 48);
+  CHECK(offsetof(anic_napi, before) == 8);
+  CHECK(sizeof(anic_napi_record) == 49216);
+  const Layout record = {
+      0,
+      {MEMBER(anic_napi_record, netns_cookie), MEMBER(anic_napi_record, ifindex),
+       MEMBER(anic_napi_record, done), MEMBER(anic_napi_record, set), MEMBER(anic_napi_record, count),
+       MEMBER(anic_napi_record, after), MEMBER(anic_napi_record, napis)}};
+  CHECK(record.offsets == std::map<std::string, std::size_t>{{"netns_cookie", 0},
+                                                             {"ifindex", 8},
+                                                             {"done", 12},
+                                                             {"set", 16},
+                                                             {"count", 20},
+                                                             {"after", 24},
+                                                             {"napis", 64}});
 }

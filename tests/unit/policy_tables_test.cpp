@@ -388,6 +388,18 @@ TEST_CASE("difference: what the policy says of itself") {
               "control_alarm: 5000 -> none"});
 }
 
+TEST_CASE("difference: how the kernel polls the interface") {
+  policy::Tables before = tables_of(kFull);
+  policy::Tables after = before;
+  before.napi[ANIC_NAPI_DEFER_HARD_IRQS] = 2;
+  before.napi[ANIC_NAPI_GRO_FLUSH_TIMEOUT] = 200'000;
+  after.napi[ANIC_NAPI_DEFER_HARD_IRQS] = 0;
+  after.napi[ANIC_NAPI_THREADED] = 1;
+  CHECK(policy::difference(before, after) == Lines{"napi defer_hard_irqs: 2 -> 0",
+                                                   "napi gro_flush_timeout: 200us -> none",
+                                                   "napi threaded: none -> true"});
+}
+
 TEST_CASE("difference: from nothing, all is added") {
   const Lines lines = policy::difference({}, tables_of(kFull));
   REQUIRE(lines.size() > 5);

@@ -19,10 +19,13 @@
 
 using namespace agentnic;
 using kern::FlowRule;
+using kern::HeaderSplit;
 using kern::NicQueues;
+using kern::Purpose;
 using kern::QueuePlan;
 using kern::QueueService;
 using kern::RssTable;
+using kern::SplitMode;
 
 namespace {
 
@@ -30,6 +33,8 @@ using Lines = std::vector<std::string>;
 
 const QueueService kEcho = {"echo", IPPROTO_UDP, 9000, ANIC_ROLE_SERVER};
 const QueueService kAsk = {"ask", IPPROTO_TCP, 700, ANIC_ROLE_CLIENT};
+
+const QueueService kGather = {"gather", IPPROTO_TCP, 9100, ANIC_ROLE_SERVER};
 
 RssTable default_table(std::size_t size, std::uint32_t queues) {
   RssTable table(size);
@@ -49,6 +54,13 @@ NicQueues good_nic(std::uint32_t queues = 4, std::size_t table_size = 128) {
   return nic;
 }
 
+/// One that can receive with zero-copy, too.
+NicQueues split_nic(HeaderSplit split = {SplitMode::Off, 256}) {
+  NicQueues nic = good_nic();
+  nic.header_split = split;
+  return nic;
+}
+
 kern::RuleThere foreign_rule(std::uint32_t location, std::uint16_t port, std::uint32_t queue) {
   return {.location = location,
           .queues = {queue},
@@ -60,16 +72,20 @@ kern::RuleThere foreign_rule(std::uint32_t location, std::uint16_t port, std::ui
 }
 
 QueuePlan plan_of(const NicQueues& nic, const std::vector<std::uint32_t>& queues,
-                  const std::vector<QueueService>& services = {kEcho}) {
-  auto plan = kern::plan_queues(nic, queues, services);
+                  const std::vector<QueueService>& services = {kEcho}, Purpose purpose = Purpose::Xsk) {
+  auto plan = kern::plan_queues(nic, queues, services, purpose);
   if (!plan) FAIL(plan.error().text());
   return *plan;
 }
 
+QueuePlan receive_plan_of(const NicQueues& nic, const std::vector<std::uint32_t>& queues) {
+  return plan_of(nic, queues, {kGather}, Purpose::Receive);
+}
+
 /// That it is refused in this way, and what is said.
 std::string refusal(Exit exit, const NicQueues& nic, const std::vector<std::uint32_t>& queues,
-                    const std::vector<QueueService>& services = {kEcho}) {
-  const auto plan = kern::plan_queues(nic, queues, services);
+                    const std::vector<QueueService>& services = {kEcho}, Purpose purpose = Purpose::Xsk) {
+  const auto plan = kern::plan_queues(nic, queues, services, purpose);
   REQUIRE_FALSE(plan.has_value());
   CHECK(plan.error().exit == exit);
   return plan.error().what;
@@ -90,12 +106,14 @@ struct Fate {
   enum class Kind { Lives, Fails, KilledBefore, KilledAfter };
   Kind kind = Kind::Lives;
   int steps = 0;
+  Lines met = {};  ///< what was done
 
-  Status meet(const std::function<void()>& change) {
+  Status meet(const std::string& step, const std::function<void()>& change) {
     const bool now = kind != Kind::Lives && steps-- == 0;
     if (now && kind == Kind::KilledBefore) throw Killed{};
     if (now && kind == Kind::Fails) return fail(Exit::Unsupported, "the driver refuses");
     change();
+    met.push_back(step);
     if (now && kind == Kind::KilledAfter) throw Killed{};
     return {};
   }
@@ -111,13 +129,13 @@ class ModelDevice final : public kern::QueueDevice {
     return seen;
   }
   Status set_ntuple(bool on) override {
-    return fate_.meet([&] { nic_.ntuple_on = on; });
+    return fate_.meet("ntuple", [&] { nic_.ntuple_on = on; });
   }
   Status set_table(const RssTable& table) override {
-    return fate_.meet([&] { nic_.table = table; });
+    return fate_.meet("table", [&] { nic_.table = table; });
   }
   Status set_default_table() override {
-    return fate_.meet([&] { nic_.table = default_table(nic_.table.size(), nic_.queues); });
+    return fate_.meet("table", [&] { nic_.table = default_table(nic_.table.size(), nic_.queues); });
   }
   Result<std::uint32_t> add_rule(const FlowRule& rule, std::uint32_t location) override {
     auto& rules = nic_.rules->rules;
@@ -127,64 +145,116 @@ class ModelDevice final : public kern::QueueDevice {
       for (const kern::RuleThere& there : rules) location = std::max(location, there.location + 1);
     }
     CHECK(std::ranges::find(rules, location, &kern::RuleThere::location) == rules.end());
-    if (Status done = fate_.meet([&] {
-          FlowRule kept = rule;
-          if (loses_masks) kept.source_mask = 0;
-          rules.push_back({.location = location, .queues = {rule.queue}, .rule = kept});
-        });
+    if (Status done =
+            fate_.meet("rule",
+                       [&] {
+                         FlowRule kept = rule;
+                         if (loses_masks) kept.source_mask = 0;
+                         rules.push_back({.location = location, .queues = {rule.queue}, .rule = kept});
+                       });
         !done)
       return fail(done.error());
     return location;
   }
   Status remove_rule(std::uint32_t location) override {
-    return fate_.meet([&] {
+    return fate_.meet("rule", [&] {
       std::erase_if(nic_.rules->rules, [&](const auto& there) { return there.location == location; });
+    });
+  }
+
+  Status set_header_split(SplitMode mode, std::optional<std::uint32_t> threshold) override {
+    const bool stays = mode == SplitMode::Unstated ? driver_chooses == SplitMode::On : mode == SplitMode::On;
+    if (receiver_runs && (!stays || threshold.value_or(0) != 0))
+      return fail(Exit::Unsupported, "can't disable tcp-data-split");
+    CHECK_FALSE((threshold && !nic_.header_split.threshold));  // the kernel refuses what the driver has not
+    return fate_.meet("split", [&] {
+      nic_.header_split.mode = mode == SplitMode::Unstated ? driver_chooses : mode;
+      if (threshold && !keeps_threshold) nic_.header_split.threshold = threshold;
+      stated = mode;
     });
   }
 
   bool hides_rules = false;
   bool loses_masks = false;
+  bool keeps_threshold = false;
+  bool receiver_runs = false;
+  SplitMode driver_chooses = SplitMode::Off;
+  SplitMode stated = SplitMode::Unstated;
 
  private:
   NicQueues& nic_;
   Fate& fate_;
 };
 
+struct Records {
+  std::unique_ptr<anic_aside> queues;
+  std::unique_ptr<anic_split> split;
+};
+
 class ModelStore final : public kern::AsideStore {
  public:
-  ModelStore(std::unique_ptr<anic_aside>& kept, Fate& fate) : kept_(kept), fate_(fate) {}
+  ModelStore(Records& kept, Fate& fate) : kept_(kept), fate_(fate) {}
   Status write(const anic_aside& record) override {
-    return fate_.meet([&] { kept_ = std::make_unique<anic_aside>(record); });
+    return fate_.meet("record of queues", [&] { kept_.queues = std::make_unique<anic_aside>(record); });
+  }
+  Status write_split(const anic_split& record) override {
+    return fate_.meet("record of split", [&] { kept_.split = std::make_unique<anic_split>(record); });
   }
   Status clear() override {
-    return fate_.meet([&] { kept_.reset(); });
+    return fate_.meet("record of queues", [&] { kept_.queues.reset(); });
+  }
+  Status clear_split() override {
+    return fate_.meet("record of split", [&] { kept_.split.reset(); });
   }
 
  private:
-  std::unique_ptr<anic_aside>& kept_;
+  Records& kept_;
   Fate& fate_;
 };
 
-/// A NIC and the record of it, which outlive processes.
+/// A NIC and the records of it, which outlive processes.
 struct World {
   NicQueues nic;
-  std::unique_ptr<anic_aside> record;
+  Records record = {};
   bool hides_rules = false;
   bool loses_masks = false;
+  bool keeps_threshold = false;
+  bool receiver_runs = false;
+  SplitMode driver_chooses = SplitMode::Off;
+  SplitMode stated = SplitMode::Unstated;
+  Lines steps = {};  ///< of the last call
 
-  Status apply(const QueuePlan& plan, Fate fate = {}) {
+  /// As one process, which may meet its fate.
+  template <typename Call>
+  auto on_device(Fate fate, const Call& call) {
     ModelDevice device(nic, fate);
     device.hides_rules = hides_rules;
     device.loses_masks = loses_masks;
+    device.keeps_threshold = keeps_threshold;
+    device.receiver_runs = receiver_runs;
+    device.driver_chooses = driver_chooses;
+    device.stated = stated;
     ModelStore store(record, fate);
-    const auto mine = std::make_unique<anic_aside>();
-    return kern::apply_plan(device, store, plan, *mine);
+    auto result = call(device, store);
+    stated = device.stated;
+    steps = fate.met;
+    return result;
+  }
+
+  Status apply(const QueuePlan& plan, Fate fate = {}) {
+    return on_device(fate, [&](ModelDevice& device, ModelStore& store) {
+      const auto mine = std::make_unique<anic_aside>();
+      anic_split split{};
+      return kern::apply_plan(device, store, plan, *mine, split);
+    });
   }
   Result<Lines> undo(Fate fate = {}) {
-    ModelDevice device(nic, fate);
-    device.hides_rules = hides_rules;
-    ModelStore store(record, fate);
-    return record ? kern::undo_record(device, store, *record) : Result<Lines>(Lines());
+    return on_device(fate, [&](ModelDevice& device, ModelStore& store) {
+      // Of the records as another process reads them.
+      const auto queues = record.queues ? std::make_unique<anic_aside>(*record.queues) : nullptr;
+      const auto split = record.split ? std::make_unique<anic_split>(*record.split) : nullptr;
+      return kern::undo_records(device, store, queues.get(), split.get());
+    });
   }
 };
 
@@ -200,7 +270,8 @@ bool same_rules(const std::optional<kern::RuleTable>& one, const std::optional<k
 
 bool is_as_before(const World& world, const NicQueues& before) {
   return world.nic.table == before.table && world.nic.ntuple_on == before.ntuple_on &&
-         same_rules(world.nic.rules, before.rules) && world.record == nullptr;
+         same_rules(world.nic.rules, before.rules) && world.nic.header_split == before.header_split &&
+         world.record.queues == nullptr && world.record.split == nullptr;
 }
 
 /// NICs that differ in what matters to the order of steps.
@@ -215,6 +286,35 @@ std::vector<NicQueues> kinds_of_nic() {
   all.push_back(good_nic(4, 16));
   all.back().table = {0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 1, 0, 3};  // somebody's
   all.back().ntuple_on = true;
+  return all;
+}
+
+/// What is planned on a NIC, whose driver splits headers or not when nobody tells it.
+struct Setting {
+  NicQueues before;
+  QueuePlan plan;
+  SplitMode driver_chooses = SplitMode::Off;
+
+  [[nodiscard]] World world() const { return {.nic = before, .driver_chooses = driver_chooses}; }
+};
+
+std::vector<Setting> settings(const std::vector<QueueService>& services) {
+  const std::vector<std::uint32_t> queues = {2, 3};
+  std::vector<Setting> all;
+  for (const NicQueues& nic : kinds_of_nic()) {
+    all.push_back({.before = nic, .plan = plan_of(nic, queues, services)});
+    all.push_back({.before = nic, .plan = {}});
+    all.back().before.header_split = {SplitMode::Off, 256};
+    all.back().plan = receive_plan_of(all.back().before, queues);
+  }
+  const auto add = [&](HeaderSplit split, SplitMode driver_chooses) {
+    const NicQueues nic = split_nic(split);
+    all.push_back({.before = nic, .plan = receive_plan_of(nic, queues), .driver_chooses = driver_chooses});
+  };
+  add({SplitMode::Off, std::nullopt}, SplitMode::Off);
+  add({SplitMode::Off, 0}, SplitMode::On);  // somebody has turned it off
+  add({SplitMode::On, 128}, SplitMode::On);
+  add({SplitMode::On, 0}, SplitMode::Off);  // or on
   return all;
 }
 
@@ -381,11 +481,11 @@ TEST_CASE("queues: rules of somebody else are never in the way unsaid") {
 
 TEST_CASE("queues: what is planned comes about, and giving it back leaves nothing") {
   for (const NicQueues& before : kinds_of_nic()) {
-    World world{.nic = before, .record = {}};
+    World world{.nic = before};
     const QueuePlan plan = plan_of(before, {3}, {kEcho, kAsk});
     REQUIRE(world.apply(plan));
-    REQUIRE(world.record);
-    CHECK(world.record->done == 1);
+    REQUIRE(world.record.queues);
+    CHECK(world.record.queues->done == 1);
     CHECK(world.nic.ntuple_on);
     CHECK(std::ranges::find(world.nic.table, 3) == world.nic.table.end());
     CHECK(world.nic.rules->rules.size() == before.rules->rules.size() + 4);
@@ -398,32 +498,30 @@ TEST_CASE("queues: what is planned comes about, and giving it back leaves nothin
 }
 
 TEST_CASE("queues: whichever step fails, the NIC is as before") {
-  for (const NicQueues& before : kinds_of_nic()) {
-    const QueuePlan plan = plan_of(before, {2, 3}, {kEcho, kAsk});
+  for (const Setting& setting : settings({kEcho, kAsk})) {
     int steps = 0;
     for (;; ++steps) {
       INFO("step " << steps);
-      World world{.nic = before, .record = {}};
-      const Status done = world.apply(plan, {Fate::Kind::Fails, steps});
+      World world = setting.world();
+      const Status done = world.apply(setting.plan, {Fate::Kind::Fails, steps});
       if (done) break;
       CHECK(done.error().what.starts_with("set queues of eth0 aside: the driver refuses"));
-      CHECK(is_as_before(world, before));
+      CHECK(is_as_before(world, setting.before));
     }
     CHECK(steps >= 10);
   }
 }
 
 TEST_CASE("queues: killed between any two steps of either way, what is left can be undone") {
-  for (const NicQueues& before : kinds_of_nic()) {
-    const QueuePlan plan = plan_of(before, {2, 3}, {kEcho});
+  for (const Setting& setting : settings({kEcho})) {
     for (const auto kind : {Fate::Kind::KilledBefore, Fate::Kind::KilledAfter}) {
       bool was_killed = true;
       for (int steps = 0; was_killed; ++steps) {
         INFO("killed at step " << steps);
-        World world{.nic = before, .record = {}};
+        World world = setting.world();
         was_killed = false;
         try {
-          const bool done = world.apply(plan, {kind, steps}).has_value();
+          const bool done = world.apply(setting.plan, {kind, steps}).has_value();
           CHECK(done);
         } catch (const Killed&) {
           was_killed = true;
@@ -440,28 +538,36 @@ TEST_CASE("queues: killed between any two steps of either way, what is left can 
             was_killed_again = true;
           }
         }
-        CHECK(is_as_before(world, before));
+        CHECK(is_as_before(world, setting.before));
       }
     }
   }
 }
 
 TEST_CASE("queues: an undo that fails keeps the record, and says what hinders") {
-  const NicQueues before = good_nic();
-  for (int steps = 0;; ++steps) {
-    World world{.nic = before, .record = {}};
-    REQUIRE(world.apply(plan_of(before, {3})));
-    const auto notes = world.undo({Fate::Kind::Fails, steps});
-    if (!notes) CHECK(world.record != nullptr);
-    if (!world.record) break;
-    CHECK(world.undo());
-    CHECK(is_as_before(world, before));
+  for (const Setting& setting : settings({kEcho})) {
+    for (int steps = 0; steps < 20; ++steps) {  // more than there are
+      INFO("step " << steps);
+      World world = setting.world();
+      REQUIRE(world.apply(setting.plan));
+      const auto notes = world.undo({Fate::Kind::Fails, steps});
+      if (!notes) CHECK((world.record.queues != nullptr || world.record.split != nullptr));
+      const auto rest = world.undo();
+      REQUIRE(rest);
+      CHECK(rest->empty());
+      if (notes && !notes->empty()) {
+        CHECK(*notes == Lines{"header/data split of eth0 stays on, as its driver (good) chooses now"});
+        CHECK(setting.driver_chooses == SplitMode::On);
+        world.nic.header_split.mode = SplitMode::Off;
+      }
+      CHECK(is_as_before(world, setting.before));
+    }
   }
 }
 
 TEST_CASE("queues: what somebody else has changed meanwhile is left, and said") {
   const NicQueues before = good_nic();
-  World world{.nic = before, .record = {}};
+  World world{.nic = before};
   REQUIRE(world.apply(plan_of(before, {3})));
 
   SECTION("a rule that is deleted") {
@@ -501,30 +607,30 @@ TEST_CASE("queues: what somebody else has changed meanwhile is left, and said") 
     CHECK(world.undo()->empty());
     CHECK(is_as_before(world, before));
   }
-  CHECK(world.record == nullptr);
+  CHECK(world.record.queues == nullptr);
 }
 
 TEST_CASE("queues: a NIC that has changed since it was read is left alone") {
   const NicQueues before = good_nic();
   const QueuePlan plan = plan_of(before, {3});
-  World world{.nic = before, .record = {}};
+  World world{.nic = before};
   world.nic.table[0] = 1;
   const Status done = world.apply(plan);
   REQUIRE_FALSE(done);
   CHECK(done.error().exit == Exit::Failed);
-  CHECK(world.record == nullptr);
+  CHECK(world.record.queues == nullptr);
 }
 
 TEST_CASE("queues: rules that show only with ntuple on are looked at then") {
   NicQueues before = good_nic();
-  World world{.nic = before, .record = {}, .hides_rules = true};
+  World world{.nic = before, .hides_rules = true};
   before.rules.reset();
   const QueuePlan plan = plan_of(before, {3});
   world.nic.rules->rules = {foreign_rule(1, 9000, 0)};
   const Status done = world.apply(plan);
   REQUIRE_FALSE(done);
   CHECK(done.error().what.contains("flow rule 1 already has the packets of port 9000"));
-  CHECK(world.record == nullptr);
+  CHECK(world.record.queues == nullptr);
   CHECK(world.nic.table == before.table);
   CHECK(world.nic.rules->rules.size() == 1);
 
@@ -536,7 +642,7 @@ TEST_CASE("queues: rules that show only with ntuple on are looked at then") {
 
 TEST_CASE("queues: a driver that does not keep what it took is refused, and what it took is removed") {
   const NicQueues before = good_nic();
-  World world{.nic = before, .record = {}, .loses_masks = true};
+  World world{.nic = before, .loses_masks = true};
   const Status done = world.apply(plan_of(before, {2, 3}));
   REQUIRE_FALSE(done);
   CHECK(done.error().exit == Exit::Unsupported);
@@ -544,4 +650,176 @@ TEST_CASE("queues: a driver that does not keep what it took is refused, and what
         "set queues of eth0 aside: the driver of eth0 (good) does not keep the flow rule "
         "that it has as 31");
   CHECK(is_as_before(world, before));
+}
+
+TEST_CASE("queues: the dry run of zero-copy receive states header/data split first") {
+  CHECK(kern::ethtool_lines(receive_plan_of(split_nic(), {3})) ==
+        Lines{"ethtool -G eth0 tcp-data-split on hds-thresh 0", "ethtool -K eth0 ntuple on",
+              "ethtool -X eth0 weight 1 1 1 0", "ethtool -N eth0 flow-type tcp4 dst-port 9100 action 3",
+              "ethtool -N eth0 flow-type tcp6 dst-port 9100 action 3"});
+  const auto first = [](HeaderSplit split) {
+    return kern::ethtool_lines(receive_plan_of(split_nic(split), {3})).front();
+  };
+  CHECK(first({SplitMode::Off, std::nullopt}) == "ethtool -G eth0 tcp-data-split on");
+  CHECK(first({SplitMode::Off, 0}) == "ethtool -G eth0 tcp-data-split on");
+  CHECK(first({SplitMode::On, 0}) ==
+        "ethtool -G eth0 tcp-data-split on");  // which the driver may have chosen
+  CHECK(first({SplitMode::On, 64}) == "ethtool -G eth0 tcp-data-split on hds-thresh 0");
+  // AF_XDP needs none of it
+  CHECK(kern::ethtool_lines(plan_of(split_nic(), {3})).front() == "ethtool -K eth0 ntuple on");
+}
+
+TEST_CASE("queues: a NIC that cannot receive with zero-copy is named with all that is missing") {
+  const auto said = [](const NicQueues& nic, Exit exit = Exit::Unsupported,
+                       const std::vector<QueueService>& services = {kGather}) {
+    return refusal(exit, nic, {1}, services, Purpose::Receive);
+  };
+  NicQueues nic;
+  nic.ifname = "lab0";
+  nic.driver = "veth";
+  CHECK(said(nic) ==
+        "set queue 1 of lab0 aside for zero-copy receive: lab0 (veth) has one receive queue, which takes "
+        "everything; lab0 (veth) has no RSS table to take them out of; lab0 (veth) takes no flow rules (no "
+        "ntuple); lab0 (veth) has no header/data split (tcp-data-split)");
+
+  const std::string begin = "set queue 1 of eth0 aside for zero-copy receive: ";
+  CHECK(said(good_nic()) == begin + "eth0 (good) has no header/data split (tcp-data-split)");
+  nic = split_nic();
+  nic.ntuple_can_change = false;
+  CHECK(said(nic) == begin + "eth0 (good) takes no flow rules (no ntuple)");
+  nic = split_nic();
+  nic.table.clear();
+  CHECK(said(nic) == begin + "eth0 (good) has no RSS table to take them out of");
+  nic = split_nic();
+  nic.queues = 1;
+  CHECK(said(nic) == begin + "eth0 (good) has one receive queue, which takes everything");
+
+  nic = split_nic();
+  nic.has_xdp = true;
+  CHECK(said(nic) == begin + "eth0 (good) has an XDP program");
+  CHECK(kern::plan_queues(nic, {1}, {kGather}, Purpose::Receive).error().hint.contains("--mode tc"));
+  CHECK(plan_of(nic, {1}).queues.size() == 1);  // which AF_XDP needs
+  nic.header_split = {};
+  CHECK(said(nic) ==
+        begin + "eth0 (good) has no header/data split (tcp-data-split); eth0 (good) has an XDP program");
+
+  CHECK(said(split_nic(), Exit::BadInput, {kGather, kEcho}) ==
+        begin + "service echo is udp, and it is of TCP alone");
+  CHECK(said(split_nic(), Exit::BadInput, {}) == begin + "no service, so nothing would come there");
+}
+
+TEST_CASE("queues: zero-copy receive gets all headers split, and gives back what was") {
+  for (const Setting& setting : settings({kEcho})) {
+    if (setting.plan.purpose != Purpose::Receive) continue;
+    World world = setting.world();
+    REQUIRE(world.apply(setting.plan));
+    CHECK(world.stated == SplitMode::On);
+    CHECK(world.nic.header_split.mode == SplitMode::On);
+    CHECK(world.nic.header_split.threshold.value_or(0) == 0);
+    CHECK((world.record.queues->done == 1 && world.record.split != nullptr));
+    const auto notes = world.undo();
+    REQUIRE(notes);
+    CHECK(notes->empty());
+    CHECK(is_as_before(world, setting.before));
+    // A driver that comes to the same is let choose; what was on may have been stated.
+    const bool was_on = setting.before.header_split.mode == SplitMode::On;
+    const bool agrees = setting.driver_chooses == SplitMode::Off;
+    CHECK(world.stated == (was_on ? SplitMode::On : agrees ? SplitMode::Unstated : SplitMode::Off));
+  }
+}
+
+TEST_CASE("queues: records are written before what they are of, and all is undone in the opposite order") {
+  World world{.nic = split_nic()};
+  world.nic.rules->chooses_location = true;
+  REQUIRE(world.apply(receive_plan_of(world.nic, {3})));
+  CHECK(world.steps == Lines{"record of queues", "record of split", "split", "ntuple", "table", "rule",
+                             "record of queues", "rule", "record of queues", "record of queues"});
+  REQUIRE(world.undo());
+  CHECK(world.steps ==
+        Lines{"rule", "rule", "table", "ntuple", "record of queues", "split", "record of split"});
+}
+
+TEST_CASE("queues: header/data split that somebody else has changed meanwhile is left, and said") {
+  SECTION("turned off, as it was") {
+    World world{.nic = split_nic()};
+    REQUIRE(world.apply(receive_plan_of(world.nic, {3})));
+    world.nic.header_split = {SplitMode::Off, 256};
+    CHECK(world.undo()->empty());
+    CHECK(is_as_before(world, split_nic()));
+  }
+  SECTION("turned off, as it was, and the threshold is ours") {
+    World world{.nic = split_nic()};
+    REQUIRE(world.apply(receive_plan_of(world.nic, {3})));
+    world.nic.header_split.mode = SplitMode::Off;
+    CHECK(world.undo()->empty());
+    CHECK(is_as_before(world, split_nic()));
+  }
+  SECTION("turned off, as it was not") {
+    const NicQueues before = split_nic({SplitMode::On, 0});
+    World world{.nic = before};
+    REQUIRE(world.apply(receive_plan_of(before, {3})));
+    world.nic.header_split.mode = SplitMode::Off;
+    CHECK(*world.undo() == Lines{"header/data split of eth0 was turned off by somebody else, and is left"});
+    CHECK(world.nic.header_split == HeaderSplit{SplitMode::Off, 0});
+    CHECK((world.record.queues == nullptr && world.record.split == nullptr));
+  }
+  SECTION("another threshold") {
+    World world{.nic = split_nic()};
+    REQUIRE(world.apply(receive_plan_of(world.nic, {3})));
+    world.nic.header_split.threshold = 512;
+    CHECK(*world.undo() == Lines{"hds-thresh of eth0 was changed by somebody else, and is left"});
+    CHECK(world.nic.header_split == HeaderSplit{SplitMode::Off, 512});
+    CHECK((world.record.queues == nullptr && world.record.split == nullptr));
+  }
+  SECTION("a threshold where there was none to speak of") {
+    World world{.nic = split_nic({SplitMode::On, 0})};
+    REQUIRE(world.apply(receive_plan_of(world.nic, {3})));
+    world.nic.header_split.threshold = 512;
+    CHECK(world.undo()->empty());
+    CHECK(world.nic.header_split == HeaderSplit{SplitMode::On, 512});
+  }
+}
+
+TEST_CASE("queues: while somebody receives with zero-copy the queues come back, and the split does later") {
+  const NicQueues before = split_nic();
+  World world{.nic = before};
+  REQUIRE(world.apply(receive_plan_of(before, {3})));
+  world.receiver_runs = true;
+  const auto notes = world.undo();
+  REQUIRE_FALSE(notes);
+  CHECK(notes.error().exit == Exit::Failed);
+  CHECK(notes.error().text() ==
+        "can't disable tcp-data-split; hint: a program that still receives with zero-copy must end first");
+  CHECK(world.record.queues == nullptr);
+  CHECK(world.record.split != nullptr);
+  CHECK((world.nic.table == before.table && world.nic.rules->rules.empty() && !world.nic.ntuple_on));
+  CHECK(world.nic.header_split == HeaderSplit{SplitMode::On, 0});
+  world.receiver_runs = false;
+  CHECK(world.undo()->empty());
+  CHECK(is_as_before(world, before));
+}
+
+TEST_CASE("queues: a driver that keeps a threshold is refused for zero-copy receive") {
+  const NicQueues before = split_nic();
+  World world{.nic = before, .keeps_threshold = true};
+  const Status done = world.apply(receive_plan_of(before, {3}));
+  REQUIRE_FALSE(done);
+  CHECK(done.error().exit == Exit::Unsupported);
+  CHECK(done.error().what ==
+        "set queues of eth0 aside: the driver of eth0 (good) does not keep header/data split of all packets "
+        "on");
+  CHECK(is_as_before(world, before));
+}
+
+TEST_CASE("queues: header/data split or an XDP program that has changed since it was read is left alone") {
+  const QueuePlan plan = receive_plan_of(split_nic(), {3});
+  for (const bool is_xdp : {false, true}) {
+    World world{.nic =
+                    split_nic(is_xdp ? HeaderSplit{SplitMode::Off, 256} : HeaderSplit{SplitMode::On, 256})};
+    world.nic.has_xdp = is_xdp;
+    const Status done = world.apply(plan);
+    REQUIRE_FALSE(done);
+    CHECK(done.error().exit == Exit::Failed);
+    CHECK((world.record.queues == nullptr && world.record.split == nullptr));
+  }
 }

@@ -11,6 +11,7 @@
 
 #include "base/clock.hpp"
 #include "kern/clsact.hpp"
+#include "kern/napi.hpp"
 #include "kern/object.hpp"
 #include "kern/steering.hpp"
 #include "policy/difference.hpp"
@@ -103,7 +104,9 @@ Result<UpdateReport> update_instance(const NetNs& netns, const std::string& ifna
   const UniqueFd lock = ANIC_TRY(lock_pins());
   const InstanceStatus status = ANIC_TRY(need_attached(netns, ifname, "update"));
   const Maps maps = ANIC_TRY(Maps::pinned(status.dir));
-  const policy::Tables before = ANIC_TRY(read_tables(maps));
+  policy::Tables before = ANIC_TRY(read_tables(maps));
+  before.napi = ANIC_TRY(napi_in_force(status.dir));
+  ANIC_TRY(need_napi(policy.napi, "update " + status.ifname));
   policy::Tables tables = ANIC_TRY(tables_of(policy, ids_of(before)));
   ANIC_TRY(choose_egress(netns, status.ifindex, tables));
   UpdateReport report;
@@ -125,7 +128,14 @@ Result<UpdateReport> update_instance(const NetNs& netns, const std::string& ifna
   const UniqueFd arrive = ANIC_TRY(open_pin(status.dir, kArrivePin));
   CommitPrograms programs{.prepare_fd = prepare.get(), .commit_fd = commit.get(), .arrive_fd = -1};
   if (mode == ANIC_MODE_NATIVE) programs.arrive_fd = arrive.get();
-  ANIC_TRY(install(maps, programs, std::move(tables)));
+  const auto set_napi = [&](const policy::Napi& napi) {
+    return set_napi_locked(netns, status.dir, interface, mode, napi);
+  };
+  for (std::string& note : ANIC_TRY(set_napi(policy.napi))) report.notes.push_back(std::move(note));
+  if (Status done = install(maps, programs, std::move(tables)); !done) {
+    static_cast<void>(set_napi(before.napi).has_value());  // the error that led here is the one to tell
+    return fail(done.error());
+  }
   report.generation = ANIC_TRY(read_in_force(maps)).generation;
   return report;
 }

@@ -18,6 +18,8 @@
 #include <span>
 
 #include "base/unique_fd.hpp"
+#include "kern/ethtool_netlink.hpp"
+#include "kern/queue_device.hpp"
 
 namespace agentnic::kern {
 namespace {
@@ -72,6 +74,16 @@ Result<std::optional<Channels>> ask_channels(const Interface& interface) {
   return channels;
 }
 
+/// Where the driver answers nonsense to one of these questions, it is as if it had not answered.
+void ask_steering(const Interface& interface, Driver& driver) {
+  const auto device = open_queue_device(interface.name);
+  if (!device) return;
+  const auto nic = (*device)->read();
+  if (!nic) return;
+  driver.flow_rules = FlowRules{.on = nic->ntuple_on, .can_change = nic->ntuple_can_change};
+  driver.rss_entries = static_cast<std::uint32_t>(nic->table.size());
+}
+
 Result<std::optional<XdpFeatures>> ask_xdp_features(const Interface& interface) {
   const NetlinkSocket netlink = ANIC_TRY(open_generic_netlink());
   // libbpf answers 0 both where the driver has none and where the kernel has no such family.
@@ -100,6 +112,9 @@ Result<Driver> ask_driver(const Interface& interface) {
   driver.vlan_offload = read_offloads(interface.name).rx_vlan;
   driver.channels = ANIC_TRY(ask_channels(interface));
   driver.features = ANIC_TRY(ask_xdp_features(interface));
+  if (const auto split = read_header_split(interface.name); split && split->mode != SplitMode::Unstated)
+    driver.header_split = split->mode == SplitMode::On;
+  ask_steering(interface, driver);
   return driver;
 }
 

@@ -37,12 +37,22 @@ struct XdpFeatures {
   std::uint32_t zero_copy_segments_max = 0;  ///< buffers a zero-copy frame may span; 1: no chains
 };
 
+/// Flow rules that lead to a queue: ntuple, as ethtool(8) calls it.
+struct FlowRules {
+  bool on = false;
+  bool can_change = false;
+};
+
 struct Driver {
   std::uint32_t mtu_bytes = 0;
   std::string link;                     ///< up, no-carrier or down
   std::optional<Channels> channels;     ///< nothing where the driver does not count queues
   std::optional<XdpFeatures> features;  ///< nothing where this kernel does not say (before 6.3)
   std::optional<bool> vlan_offload;     ///< of receiving: the tag is out of the frame before XDP sees it
+  /// Of TCP: header and data are received into memory apart, as zero-copy receive (io_uring) needs it.
+  std::optional<bool> header_split;          ///< nothing where the driver does not say
+  std::optional<FlowRules> flow_rules;       ///< nothing where it was not found out, like the next
+  std::optional<std::uint32_t> rss_entries;  ///< of its RSS table; 0: it has none
 };
 
 Result<Driver> ask_driver(const Interface& interface);

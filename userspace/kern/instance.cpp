@@ -20,6 +20,7 @@
 #include "kern/clsact.hpp"
 #include "kern/guardian.hpp"
 #include "kern/maps.hpp"
+#include "kern/napi.hpp"
 #include "kern/queue_rules.hpp"
 #include "kern/steering.hpp"
 #include "policy/compile.hpp"
@@ -168,13 +169,14 @@ Status undo_in_namespace(const anic_meta& meta, std::uint32_t counters) {
   return {};
 }
 
-/// A link can be detached from outside its namespace; what has none, an offload, and queues cannot.
+/// A link can be detached from outside its namespace; what has none, an offload, queues and NAPIs cannot.
 Status refuse_unreachable(const PinDir& dir) {
   const auto meta = read_meta(dir);
   if (!meta || NetNs::find(dir.netns_inode, meta->netns_cookie) || !NetNs::has_processes(dir.netns_inode))
     return {};
   if (meta->hook != ANIC_HOOK_XDP_DISPATCHER && meta->hook != ANIC_HOOK_CLSACT &&
-      meta->egress_hook != ANIC_HOOK_CLSACT && meta->vlan_offload_off == 0 && !has_queues_aside(dir))
+      meta->egress_hook != ANIC_HOOK_CLSACT && meta->vlan_offload_off == 0 && !has_queues_aside(dir) &&
+      !has_napi_record(dir))
     return {};
   return fail(Exit::Failed,
               fmt::format("detach from {}: its network namespace (inode {}) has no name here", dir.ifname,
@@ -225,11 +227,15 @@ Result<DetachReport> detach_locked(const PinDir& dir) {
   // First, so that what comes on these queues is elsewhere before its program goes; what fails there keeps no
   // program on the interface, but the record in its pins.
   const auto queues = give_back_locked(dir);
+  // A veth's NAPIs may go with the program.
+  const auto napi = restore_napi_locked(dir);
   ANIC_TRY(detach_link(dir, kLinkPin));
   ANIC_TRY(detach_link(dir, kEgressPin));
   ANIC_TRY(undo_unlinked(dir));
   if (!queues) return fail(queues.error());
+  if (!napi) return fail(napi.error());
   DetachReport report{.was_there = true, .untaken_records = 0, .notes = *queues};
+  report.notes.insert(report.notes.end(), napi->begin(), napi->end());
   // Once nothing is attached any more. What is half made, or of another version, has none.
   static_cast<void>(end_audit(dir).has_value());
   report.untaken_records = count_untaken(dir);
@@ -348,8 +354,9 @@ Status pin_link(const Attachment& done, const PinDir& dir, const char* pin) {
 }
 
 /// Inside the namespace: egress first, ingress last.
-Result<AttachReport> attach_programs(const Object& object, const Interface& interface, const ModePlan& plan,
-                                     const PinDir& dir, const AttachOptions& options) {
+Result<AttachReport> attach_programs(const Object& object, const NetNs& netns, const Interface& interface,
+                                     const ModePlan& plan, const PinDir& dir, const policy::Napi& napi,
+                                     const AttachOptions& options) {
   const Maps maps = ANIC_TRY(object.maps());
   anic_meta meta{};
   ANIC_TRY(maps.read(kMetaPin, 0, meta));
@@ -377,6 +384,9 @@ Result<AttachReport> attach_programs(const Object& object, const Interface& inte
   ANIC_TRY(maps.write(kMetaPin, 0, meta));
   if (report.mode == ANIC_MODE_NATIVE)
     ANIC_TRY(open_cpu_queues(maps, object.commit().arrive_fd, ANIC_TRY(read_spread(maps))));
+  // With the program there, because a veth's NAPIs come with it.
+  for (std::string& note : ANIC_TRY(set_napi_locked(netns, dir, interface, report.mode, napi)))
+    report.notes.push_back(std::move(note));
   ANIC_TRY(pin_link(in, dir, kLinkPin));
   const std::uint32_t uses = ANIC_TRY(read_in_force(maps)).policy.uses;
   for (const std::string& note : steering_notes(uses, report.mode, interface.driver))
@@ -404,7 +414,8 @@ Result<AttachReport> build(const PinDir& dir, const NetNs& netns, const Interfac
   ANIC_TRY(object.pin(dir));
   for (const std::string& warning : ANIC_TRY(netns.run([&] { return warnings(interface, plan); })))
     options.warn(warning);
-  return netns.run([&] { return attach_programs(object, interface, plan, dir, options); });
+  return netns.run(
+      [&] { return attach_programs(object, netns, interface, plan, dir, policy.napi, options); });
 }
 
 }  // namespace
@@ -431,10 +442,12 @@ Result<AttachReport> attach_instance(const NetNs& netns, const std::string& ifna
                                      const policy::Policy& policy, const AttachOptions& options) {
   const Interface interface = ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
   ANIC_TRY(need_privileges("attach to " + interface.name));
+  ANIC_TRY(need_napi(policy.napi, "attach to " + interface.name));
   const UniqueFd lock = ANIC_TRY(lock_pins());
   if (const auto existing = ANIC_TRY(existing_instance(netns, interface))) {
     AttachReport report = ANIC_TRY(accept_existing(*existing, policy, options));
     ANIC_TRY(check_required(options, report.hook, report.mode, interface.name));
+    report.notes = ANIC_TRY(set_napi_locked(netns, existing->dir, interface, report.mode, policy.napi));
     return report;
   }
   const PinDir dir{netns.inode(), interface.name};
@@ -452,6 +465,7 @@ Result<AttachForecast> forecast_attach(const NetNs& netns, const std::string& if
                                        const policy::Policy& policy, const AttachOptions& options) {
   AttachForecast forecast;
   forecast.interface = ANIC_TRY(netns.run([&] { return find_interface(ifname); }));
+  ANIC_TRY(need_napi(policy.napi, "attach to " + forecast.interface.name));
   forecast.plan = plan_modes(options.mode, policy);
   forecast.warnings = ANIC_TRY(netns.run([&] { return warnings(forecast.interface, forecast.plan); }));
   forecast.tables = ANIC_TRY(tables_of(policy, {}));

@@ -45,7 +45,7 @@ struct AttachReport {
   anic_hook hook = ANIC_HOOK_NONE;
   anic_mode mode = ANIC_MODE_NONE;
   anic_hook egress_hook = ANIC_HOOK_NONE;
-  bool already = false;  ///< it was attached with this policy; nothing changed
+  bool already = false;  ///< it was attached with this policy; nothing changed but NAPIs that came since
   std::string why;       ///< why this mode was tried first
   std::vector<std::string> notes;
 };

@@ -4,102 +4,24 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <linux/ethtool.h>
-#include <linux/ethtool_netlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
-#include <netlink/genl/ctrl.h>
-#include <netlink/genl/genl.h>
-#include <netlink/netlink.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <span>
-#include <string_view>
 #include <utility>
 
 #include "base/unique_fd.hpp"
+#include "kern/ethtool_netlink.hpp"
 #include "kern/interface.hpp"
 
 namespace agentnic::kern {
 namespace {
-
-using NetlinkSocket = std::unique_ptr<nl_sock, decltype(&nl_socket_free)>;
-using NetlinkMessage = std::unique_ptr<nl_msg, decltype(&nlmsg_free)>;
-
-constexpr const char* kNtuple = "rx-ntuple-filter";  // as the kernel calls the feature
-
-/// What a driver says of its flow rules.
-struct Ntuple {
-  bool on = false;
-  bool can_change = false;
-};
-
-/// Whether a bit set of an answer has this one. Without a mask it lists what is set, else all that it is
-/// about, and says of each.
-bool has_bit(nlattr* bit_set, std::string_view name) {
-  std::array<nlattr*, ETHTOOL_A_BITSET_MAX + 1> parts{};
-  if (bit_set == nullptr || nla_parse_nested(parts.data(), ETHTOOL_A_BITSET_MAX, bit_set, nullptr) != 0)
-    return false;
-  nlattr* bits = parts[ETHTOOL_A_BITSET_BITS];
-  const bool lists_set = parts[ETHTOOL_A_BITSET_NOMASK] != nullptr;
-  if (bits == nullptr) return false;
-  int left = nla_len(bits);
-  for (nlattr* bit = static_cast<nlattr*>(nla_data(bits)); nla_ok(bit, left); bit = nla_next(bit, &left)) {
-    std::array<nlattr*, ETHTOOL_A_BITSET_BIT_MAX + 1> words{};
-    if (nla_parse_nested(words.data(), ETHTOOL_A_BITSET_BIT_MAX, bit, nullptr) == 0 &&
-        words[ETHTOOL_A_BITSET_BIT_NAME] != nullptr &&
-        nla_get_string(words[ETHTOOL_A_BITSET_BIT_NAME]) == name)
-      return lists_set || words[ETHTOOL_A_BITSET_BIT_VALUE] != nullptr;
-  }
-  return false;
-}
-
-/// A callback of C: reads the answer to ETHTOOL_MSG_FEATURES_GET into an Ntuple.
-int read_features_answer(nl_msg* message, void* into) noexcept {
-  std::array<nlattr*, ETHTOOL_A_FEATURES_MAX + 1> found{};
-  if (genlmsg_parse(nlmsg_hdr(message), 0, found.data(), ETHTOOL_A_FEATURES_MAX, nullptr) != 0)
-    return NL_SKIP;
-  *static_cast<Ntuple*>(into) = {.on = has_bit(found[ETHTOOL_A_FEATURES_ACTIVE], kNtuple),
-                                 .can_change = has_bit(found[ETHTOOL_A_FEATURES_HW], kNtuple) &&
-                                               !has_bit(found[ETHTOOL_A_FEATURES_NOCHANGE], kNtuple)};
-  return NL_OK;
-}
-
-/// A message about the features of an interface, to which `add` adds the rest; its answer goes to `read`.
-template <typename Add>
-Status ask_features(const std::string& ifname, std::uint8_t command, const std::string& what, const Add& add,
-                    nl_recvmsg_msg_cb_t read, void* into) {
-  const NetlinkSocket netlink(nl_socket_alloc(), nl_socket_free);
-  NetlinkMessage message(nlmsg_alloc(), nlmsg_free);
-  if (!netlink || !message) return fail_errno(ENOMEM, what);
-  if (const int code = genl_connect(netlink.get()); code != 0)
-    return fail(Exit::Failed, fmt::format("{}: {}", what, nl_geterror(code)));
-  const int family = genl_ctrl_resolve(netlink.get(), ETHTOOL_GENL_NAME);
-  if (family < 0) return fail(Exit::Unsupported, what + ": this kernel has no ethtool over netlink");
-  genlmsg_put(message.get(), NL_AUTO_PORT, NL_AUTO_SEQ, family, 0, 0, command, ETHTOOL_GENL_VERSION);
-  nlattr* header = nla_nest_start(message.get(), ETHTOOL_A_FEATURES_HEADER);
-  if (header == nullptr || nla_put_string(message.get(), ETHTOOL_A_HEADER_DEV_NAME, ifname.c_str()) != 0)
-    return fail_errno(ENOMEM, what);
-  nla_nest_end(message.get(), header);
-  if (!add(message.get())) return fail_errno(ENOMEM, what);
-  if (read != nullptr) nl_socket_modify_cb(netlink.get(), NL_CB_VALID, NL_CB_CUSTOM, read, into);
-  const int code = nl_send_sync(netlink.get(), message.release());  // which frees it
-  if (code < 0) return fail(Exit::Failed, fmt::format("{}: {}", what, nl_geterror(code)));
-  return {};
-}
-
-Result<Ntuple> read_ntuple(const std::string& ifname) {
-  Ntuple ntuple;
-  ANIC_TRY(ask_features(
-      ifname, ETHTOOL_MSG_FEATURES_GET, fmt::format("ask for the features of {}", ifname),
-      [](nl_msg*) { return true; }, read_features_answer, &ntuple));
-  return ntuple;
-}
 
 bool is_zero(const void* bytes, std::size_t count) {
   const std::span all(static_cast<const std::byte*>(bytes), count);
@@ -210,26 +132,18 @@ class EthtoolDevice final : public QueueDevice {
     nic.ntuple_on = ntuple.on;
     nic.ntuple_can_change = ntuple.can_change;
     nic.rules = ANIC_TRY(read_rules());
+    nic.header_split = ANIC_TRY(read_header_split(interface_.name));
+    nic.has_xdp = ANIC_TRY(attached_xdp(interface_.ifindex)).id != 0;
     return nic;
   }
 
   Status set_ntuple(bool on) override {
-    const std::string what = fmt::format("turn ntuple of {} {}", interface_.name, on ? "on" : "off");
-    const auto add = [&](nl_msg* message) {
-      nlattr* wanted = nla_nest_start(message, ETHTOOL_A_FEATURES_WANTED);
-      nlattr* bits = wanted != nullptr ? nla_nest_start(message, ETHTOOL_A_BITSET_BITS) : nullptr;
-      nlattr* bit = bits != nullptr ? nla_nest_start(message, ETHTOOL_A_BITSET_BITS_BIT) : nullptr;
-      if (bit == nullptr || nla_put_string(message, ETHTOOL_A_BITSET_BIT_NAME, kNtuple) != 0) return false;
-      if (on && nla_put_flag(message, ETHTOOL_A_BITSET_BIT_VALUE) != 0) return false;
-      nla_nest_end(message, bit);
-      nla_nest_end(message, bits);
-      nla_nest_end(message, wanted);
-      return true;
-    };
-    ANIC_TRY(ask_features(interface_.name, ETHTOOL_MSG_FEATURES_SET, what, add, nullptr, nullptr));
+    ANIC_TRY(kern::set_ntuple(interface_.name, on));
     // A feature that the driver does not let be is no error to the kernel.
-    if (ANIC_TRY(read_ntuple(interface_.name)).on != on)
-      return fail(Exit::Unsupported, fmt::format("{}: its driver ({}) does not", what, interface_.driver));
+    if (ANIC_TRY(read_ntuple(interface_.name)).on != on) {
+      return fail(Exit::Unsupported, fmt::format("turn ntuple of {} {}: its driver ({}) does not",
+                                                 interface_.name, on ? "on" : "off", interface_.driver));
+    }
     return {};
   }
 
@@ -264,6 +178,12 @@ class EthtoolDevice final : public QueueDevice {
     const int code = ioctl(&command);
     if (code == 0 || !ANIC_TRY(has_rule(location))) return {};
     return fail_errno(code, fmt::format("remove flow rule {} of {}", location, interface_.name));
+  }
+
+  Status set_header_split(SplitMode mode, std::optional<std::uint32_t> threshold) override {
+    Status done = kern::set_header_split(interface_.name, mode, threshold);
+    if (!done) done.error().what += fmt::format(" (its driver is {})", interface_.driver);
+    return done;
   }
 
  private:

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// The receive queues of a NIC as its driver lets them be read and set: features over netlink, the RSS table
-/// and flow rules by ioctl, which is all that every kernel since 6.1 has for them
+/// The receive queues of a NIC as its driver lets them be read and set: features and header/data split over
+/// netlink, the RSS table and flow rules by ioctl, which is all that every kernel since 6.1 has for them
 /// (docs/decisions/0023-queues-set-aside.md).
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/result.hpp"
@@ -31,6 +32,8 @@ class QueueDevice {
   virtual Result<std::uint32_t> add_rule(const FlowRule& rule, std::uint32_t location) = 0;
   /// One that is not there is none to remove.
   virtual Status remove_rule(std::uint32_t location) = 0;
+  /// Of all queues. A threshold that is absent stays as it is.
+  virtual Status set_header_split(SplitMode mode, std::optional<std::uint32_t> threshold) = 0;
 };
 
 /// The real one, in the calling thread's namespace, in which it must be used. Holds one socket.

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <bit>
@@ -20,8 +21,9 @@ bool contains(const std::vector<std::uint32_t>& queues, std::uint32_t queue) {
 }
 
 std::string title(const QueuePlan& plan) {
-  return fmt::format("set {} {} of {} aside", plan.queues.size() == 1 ? "queue" : "queues",
-                     fmt::join(plan.queues, ", "), plan.ifname);
+  return fmt::format("set {} {} of {} aside{}", plan.queues.size() == 1 ? "queue" : "queues",
+                     fmt::join(plan.queues, ", "), plan.ifname,
+                     plan.purpose == Purpose::Receive ? " for zero-copy receive" : "");
 }
 
 std::string name_of(const NicQueues& nic) { return fmt::format("{} ({})", nic.ifname, nic.driver); }
@@ -88,31 +90,39 @@ void add_rules(const QueueService& service, const std::vector<std::uint32_t>& qu
   }
 }
 
-/// What the NIC must have, whatever the queues.
-Status check_nic(const NicQueues& nic, const std::string& what) {
-  if (nic.queues < 2) {
-    return fail(Exit::Unsupported,
-                fmt::format("{}: {} has one receive queue, which takes everything", what, name_of(nic)),
-                "copy mode needs no queue of its own");
-  }
-  if (nic.table.empty()) {
-    return fail(Exit::Unsupported,
-                fmt::format("{}: {} has no RSS table to take them out of", what, name_of(nic)),
-                "copy mode needs no queue of its own");
-  }
+/// What the NIC must have and has not, whatever the queues.
+std::vector<std::string> missing(const NicQueues& nic, Purpose purpose) {
+  std::vector<std::string> list;
+  const std::string name = name_of(nic);
+  if (nic.queues < 2) list.push_back(name + " has one receive queue, which takes everything");
+  if (nic.table.empty()) list.push_back(name + " has no RSS table to take them out of");
   if (nic.table.size() > ANIC_ASIDE_TABLE_MAX) {
-    return fail(Exit::Unsupported, fmt::format("{}: the RSS table of {} has {} entries, more than {}", what,
-                                               name_of(nic), nic.table.size(), ANIC_ASIDE_TABLE_MAX));
+    list.push_back(fmt::format("the RSS table of {} has {} entries, more than {}", name, nic.table.size(),
+                               ANIC_ASIDE_TABLE_MAX));
   }
-  if (!nic.ntuple_on && !nic.ntuple_can_change) {
-    return fail(Exit::Unsupported, fmt::format("{}: {} takes no flow rules (no ntuple)", what, name_of(nic)),
+  if (!nic.ntuple_on && !nic.ntuple_can_change) list.push_back(name + " takes no flow rules (no ntuple)");
+  if (nic.ntuple_on && !nic.rules)
+    list.push_back(fmt::format("the driver of {} does not say what flow rules it has", name));
+  if (purpose != Purpose::Receive) return list;
+  if (nic.header_split.mode == SplitMode::Unstated)
+    list.push_back(name + " has no header/data split (tcp-data-split)");
+  // The kernel gives a queue no other memory while there is one, generic XDP included
+  // (net/core/netdev_rx_queue.c).
+  if (nic.has_xdp) list.push_back(fmt::format("{} has an XDP program", name));
+  return list;
+}
+
+Status check_nic(const NicQueues& nic, Purpose purpose, const std::string& what) {
+  const std::vector<std::string> list = missing(nic, purpose);
+  if (list.empty()) return {};
+  if (purpose == Purpose::Xsk) {
+    return fail(Exit::Unsupported, fmt::format("{}: {}", what, list.front()),
                 "copy mode needs no queue of its own");
   }
-  if (nic.ntuple_on && !nic.rules) {
-    return fail(Exit::Unsupported,
-                fmt::format("{}: the driver of {} does not say what flow rules it has", what, name_of(nic)));
-  }
-  return {};
+  const bool only_xdp = nic.has_xdp && list.size() == 1;
+  return fail(Exit::Unsupported, fmt::format("{}: {}", what, fmt::join(list, "; ")),
+              only_xdp ? "agentnic-load attach --mode tc does without; a program of somebody else must go"
+                       : "io_uring receives without zero-copy on any NIC");
 }
 
 Status check_queues(const NicQueues& nic, const std::vector<std::uint32_t>& queues, const std::string& what) {
@@ -131,6 +141,22 @@ Status check_queues(const NicQueues& nic, const std::vector<std::uint32_t>& queu
                 fmt::format("{}: {} queues cannot share a service, which is split by bits of a port", what,
                             queues.size()),
                 "1, 2, 4, ... queues");
+  }
+  return {};
+}
+
+Status check_services(const std::vector<QueueService>& services, Purpose purpose, const std::string& what) {
+  if (services.empty()) {
+    return fail(Exit::BadInput,
+                what +
+                    (purpose == Purpose::Xsk ? ": no service of the policy is on path xsk" : ": no service") +
+                    ", so nothing would come there");
+  }
+  if (purpose != Purpose::Receive) return {};
+  for (const QueueService& service : services) {
+    if (service.protocol == IPPROTO_TCP) continue;
+    return fail(Exit::BadInput, fmt::format("{}: service {} is {}, and it is of TCP alone", what,
+                                            service.name, policy::protocol_name(service.protocol)));
   }
   return {};
 }
@@ -227,23 +253,22 @@ RssTable spread_over_others(const RssTable& table, std::uint32_t queue_count,
 }
 
 Result<QueuePlan> plan_queues(const NicQueues& nic, const std::vector<std::uint32_t>& queues,
-                              const std::vector<QueueService>& services) {
+                              const std::vector<QueueService>& services, Purpose purpose) {
   const std::set<std::uint32_t> sorted(queues.begin(), queues.end());
   QueuePlan plan;
   plan.ifname = nic.ifname;
   plan.driver = nic.driver;
+  plan.purpose = purpose;
   plan.queues.assign(sorted.begin(), sorted.end());
   const std::string what = title(plan);
-  ANIC_TRY(check_nic(nic, what));
+  ANIC_TRY(check_nic(nic, purpose, what));
   ANIC_TRY(check_queues(nic, plan.queues, what));
-  if (services.empty()) {
-    return fail(Exit::BadInput,
-                what + ": no service of the policy is on path xsk, so nothing would come there");
-  }
+  ANIC_TRY(check_services(services, purpose, what));
   plan.turns_ntuple_on = !nic.ntuple_on;
   plan.before = nic.table;
   plan.after = spread_over_others(nic.table, nic.queues, plan.queues);
   plan.table_is_default = is_default_table(nic.table, nic.queues);
+  if (purpose == Purpose::Receive) plan.split_before = nic.header_split;
   for (const QueueService& service : services) add_rules(service, plan.queues, plan.rules);
   ANIC_TRY(check_rules(nic, plan));
   return plan;
@@ -251,6 +276,10 @@ Result<QueuePlan> plan_queues(const NicQueues& nic, const std::vector<std::uint3
 
 std::vector<std::string> ethtool_lines(const QueuePlan& plan) {
   std::vector<std::string> lines;
+  if (plan.purpose == Purpose::Receive) {  // even if it is on: the kernel wants to be told
+    lines.push_back(fmt::format("ethtool -G {} tcp-data-split on{}", plan.ifname,
+                                plan.sets_threshold() ? " hds-thresh 0" : ""));
+  }
   if (plan.turns_ntuple_on) lines.push_back(fmt::format("ethtool -K {} ntuple on", plan.ifname));
   if (plan.after != plan.before) {
     lines.push_back(

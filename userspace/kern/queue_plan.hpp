@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// What must change in a NIC so that some of its receive queues get the packets of AF_XDP services and
-/// nothing else: found from what was read of the NIC, without touching it.
-/// docs/decisions/0023-queues-set-aside.md says why it is done in this way.
+/// What must change in a NIC so that some of its receive queues get the packets of some services and nothing
+/// else: found from what was read of the NIC, without touching it. docs/decisions/0023-queues-set-aside.md
+/// says why it is done in this way, 0027-zero-copy-receive-queues.md what io_uring takes beyond AF_XDP.
 
 #include <cstdint>
 #include <optional>
@@ -51,6 +51,23 @@ struct RuleTable {
   std::vector<RuleThere> rules;
 };
 
+/// Whether a NIC writes headers and data into separate buffers, as it is read; what was stated and what the
+/// driver chose look the same. As it is set: Unstated lets the driver choose.
+enum class SplitMode : std::uint8_t { Unstated, Off, On };
+struct HeaderSplit {
+  SplitMode mode = SplitMode::Unstated;  ///< Unstated: the driver has none
+  std::optional<std::uint32_t>
+      threshold;  ///< bytes of a packet that is not split; nothing: there is no such limit
+
+  bool operator==(const HeaderSplit&) const = default;
+};
+
+/// Who takes the buffers of the queues that are set aside.
+enum class Purpose : std::uint8_t {
+  Xsk,      ///< owners of AF_XDP sockets
+  Receive,  ///< rings of io_uring that receive TCP with zero-copy
+};
+
 /// What was read of a NIC.
 struct NicQueues {
   std::string ifname;
@@ -60,6 +77,8 @@ struct NicQueues {
   bool ntuple_on = false;
   bool ntuple_can_change = false;
   std::optional<RuleTable> rules;  ///< nothing: the driver gave none, which may be because ntuple is off
+  HeaderSplit header_split;
+  bool has_xdp = false;  ///< a program, in whatever mode
 };
 
 /// A service whose packets belong on the queues.
@@ -70,23 +89,28 @@ struct QueueService {
   anic_role role = ANIC_ROLE_SERVER;
 };
 
-/// The steps, in this order: ntuple is turned on, the table changes, then each rule is added. All is undone
-/// in the opposite one.
+/// The steps, in this order: header/data split is stated, ntuple is turned on, the table changes, then each
+/// rule is added. All is undone in the opposite one.
 struct QueuePlan {
   std::string ifname;
   std::string driver;
+  Purpose purpose = Purpose::Xsk;
   std::vector<std::uint32_t> queues;  ///< that are set aside, in order
   bool turns_ntuple_on = false;
   RssTable before;
   RssTable after;                ///< the same as before: it does not change
   bool table_is_default = true;  ///< before: by its look, for the kernel does not tell
   std::vector<FlowRule> rules;
+  HeaderSplit split_before;  ///< of Purpose::Receive
+
+  /// That a threshold is set, to 0.
+  [[nodiscard]] bool sets_threshold() const { return split_before.threshold.value_or(0) != 0; }
 };
 
-/// What sets `queues` aside for `services`. Unsupported: the NIC lacks what it takes, which is named. Bad
-/// input: it has it, and not for these queues.
+/// What sets `queues` aside for `services`. Unsupported: the NIC lacks what it takes, which is named; for
+/// Purpose::Receive all of it. Bad input: it has it, and not for these queues.
 Result<QueuePlan> plan_queues(const NicQueues& nic, const std::vector<std::uint32_t>& queues,
-                              const std::vector<QueueService>& services);
+                              const std::vector<QueueService>& services, Purpose purpose = Purpose::Xsk);
 
 /// Whether there is room for the plan's rules, and no rule of somebody else in their way.
 Status check_rules(const NicQueues& nic, const QueuePlan& plan);

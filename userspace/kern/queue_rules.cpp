@@ -16,60 +16,49 @@
 
 #include "kern/instance.hpp"
 #include "kern/interface.hpp"
+#include "kern/pinned_record.hpp"
 
 namespace agentnic::kern {
 namespace {
 
 constexpr const char* kAsidePin = "anic_aside";
+constexpr const char* kSplitPin = "anic_split";
+constexpr const char* kRecord = "the record of queues that are set aside";
 
 using Notes = std::vector<std::string>;
 
 class PinnedStore final : public AsideStore {
  public:
-  explicit PinnedStore(PinDir dir) : dir_(std::move(dir)) {}
+  explicit PinnedStore(const PinDir& dir)
+      : queues_(dir, kAsidePin, kRecord), split_(dir, kSplitPin, kRecord) {}
 
-  /// The record is there whole or not at all: the map gets its name when it has its content.
-  Status write(const anic_aside& record) override {
-    const bool is_new = !map_;
-    if (is_new) {
-      map_.reset(bpf_map_create(BPF_MAP_TYPE_ARRAY, kAsidePin, sizeof(std::uint32_t), sizeof(anic_aside), 1,
-                                nullptr));
-      if (!map_) return fail_errno(errno, "make the record of queues that are set aside");
-    }
-    const std::uint32_t zero = 0;
-    if (bpf_map_update_elem(map_.get(), &zero, &record, BPF_ANY) != 0)
-      return fail_errno(errno, "write the record of queues that are set aside");
-    if (is_new && bpf_obj_pin(map_.get(), dir_.pin(kAsidePin).c_str()) != 0)
-      return fail_errno(errno, "pin " + dir_.pin(kAsidePin));
-    return {};
-  }
-
-  Status clear() override {
-    if (::unlink(dir_.pin(kAsidePin).c_str()) != 0 && errno != ENOENT)
-      return fail_errno(errno, "remove " + dir_.pin(kAsidePin));
-    return {};
-  }
+  Status write(const anic_aside& record) override { return queues_.write(record); }
+  Status write_split(const anic_split& record) override { return split_.write(record); }
+  Status clear() override { return queues_.clear(); }
+  Status clear_split() override { return split_.clear(); }
 
  private:
-  PinDir dir_;
-  UniqueFd map_;
+  PinnedRecord queues_;
+  PinnedRecord split_;
 };
 
-/// Nothing: there is none.
-Result<std::unique_ptr<anic_aside>> read_record(const PinDir& dir) {
-  const std::string path = dir.pin(kAsidePin);
-  const UniqueFd fd(bpf_obj_get(path.c_str()));
-  if (!fd && errno == ENOENT) return nullptr;
-  bpf_map_info info{};
-  std::uint32_t size = sizeof(info);
-  if (!fd || bpf_map_get_info_by_fd(fd.get(), &info, &size) != 0) return fail_errno(errno, "open " + path);
-  if (info.value_size != sizeof(anic_aside))
-    return fail(Exit::Failed,
-                fmt::format("read {}: it has {} bytes, not {}", path, info.value_size, sizeof(anic_aside)));
-  auto record = std::make_unique<anic_aside>();
-  const std::uint32_t zero = 0;
-  if (bpf_map_lookup_elem(fd.get(), &zero, record.get()) != 0) return fail_errno(errno, "read " + path);
-  return record;
+/// What there is of both, and whose it is.
+struct Records {
+  std::unique_ptr<anic_aside> queues;
+  std::unique_ptr<anic_split> split;
+
+  [[nodiscard]] bool any() const { return queues != nullptr || split != nullptr; }
+  [[nodiscard]] std::uint64_t netns_cookie() const {
+    return queues ? queues->netns_cookie : split->netns_cookie;
+  }
+  [[nodiscard]] std::uint32_t ifindex() const { return queues ? queues->ifindex : split->ifindex; }
+};
+
+Result<Records> read_records(const PinDir& dir) {
+  Records records;
+  records.queues = ANIC_TRY(read_pinned<anic_aside>(dir, kAsidePin));
+  records.split = ANIC_TRY(read_pinned<anic_split>(dir, kSplitPin));
+  return records;
 }
 
 bool has_bit(const anic_aside& record, std::uint32_t queue) {
@@ -118,6 +107,12 @@ void fill_record(const QueuePlan& plan, anic_aside& record) {
   }
 }
 
+void fill_split(const QueuePlan& plan, anic_split& split) {
+  split.was_on = plan.split_before.mode == SplitMode::On ? 1 : 0;
+  split.threshold_changed = plan.sets_threshold() ? 1 : 0;
+  split.threshold_before = plan.split_before.threshold.value_or(0);
+}
+
 /// The last one that is free, as ethtool takes it: where a NIC ranks rules by it, others stay ahead.
 Result<std::uint32_t> free_location(const RuleTable& table, const std::string& ifname) {
   for (std::uint32_t location = table.size; location-- > 0;) {
@@ -160,6 +155,9 @@ Status check_result(QueueDevice& device, const QueuePlan& plan, const anic_aside
     return fail(Exit::Unsupported,
                 fmt::format("the driver of {} ({}) does not keep {}", nic.ifname, nic.driver, what));
   };
+  if (plan.purpose == Purpose::Receive &&
+      (nic.header_split.mode != SplitMode::On || nic.header_split.threshold.value_or(0) != 0))
+    return differs("header/data split of all packets on");
   if (nic.table != plan.after) return differs("the RSS table that it took");
   for (std::size_t i = 0; i < plan.rules.size(); ++i) {
     const RuleThere* there = find_at(nic, record.rules[i].location);
@@ -169,7 +167,20 @@ Status check_result(QueueDevice& device, const QueuePlan& plan, const anic_aside
   return {};
 }
 
-Status make_changes(QueueDevice& device, AsideStore& store, const QueuePlan& plan, anic_aside& record) {
+/// Before all else: drivers open the NIC anew for it, after which the table and the rules are looked at. It
+/// is stated even where it is on, for the kernel takes none that the driver chose (hds_config in
+/// net/core/netdev_rx_queue.c).
+Status state_split(QueueDevice& device, AsideStore& store, const QueuePlan& plan, anic_split& split) {
+  if (plan.purpose != Purpose::Receive) return {};
+  ANIC_TRY(store.write_split(split));
+  std::optional<std::uint32_t> threshold;
+  if (plan.sets_threshold()) threshold = 0;
+  return device.set_header_split(SplitMode::On, threshold);
+}
+
+Status make_changes(QueueDevice& device, AsideStore& store, const QueuePlan& plan, anic_aside& record,
+                    anic_split& split) {
+  ANIC_TRY(state_split(device, store, plan, split));
   if (plan.turns_ntuple_on) ANIC_TRY(device.set_ntuple(true));
   if (plan.after != plan.before) ANIC_TRY(device.set_table(plan.after));
   ANIC_TRY(add_rules(device, store, plan, record));
@@ -236,20 +247,84 @@ Status undo_ntuple(QueueDevice& device, const anic_aside& record, Notes& notes) 
   return device.set_ntuple(false);
 }
 
+/// Off, as far as that can be known: a driver that comes to it by its own choice is let choose.
+Status turn_split_off(QueueDevice& device, std::optional<std::uint32_t> threshold, Notes& notes) {
+  const Status let = device.set_header_split(SplitMode::Unstated, threshold);
+  const NicQueues nic = ANIC_TRY(device.read());
+  if (let && nic.header_split.mode != SplitMode::On) return {};
+  Status off = device.set_header_split(SplitMode::Off, threshold);
+  if (off || !let) return off;
+  // Nobody receives with zero-copy, or it could not have been let choose; some drivers take no other.
+  notes.push_back(fmt::format("header/data split of {} stays on, as its driver ({}) chooses now", nic.ifname,
+                              nic.driver));
+  return {};
+}
+
+Status undo_split(QueueDevice& device, AsideStore& store, const anic_split& split, Notes& notes) {
+  const NicQueues nic = ANIC_TRY(device.read());
+  const HeaderSplit& now = nic.header_split;
+  if (split.was_on != 0 && now.mode != SplitMode::On)
+    notes.push_back(
+        fmt::format("header/data split of {} was turned off by somebody else, and is left", nic.ifname));
+  std::optional<std::uint32_t> threshold;
+  if (split.threshold_changed != 0 && now.threshold == 0U) {
+    threshold = split.threshold_before;
+  } else if (split.threshold_changed != 0 && now.threshold != split.threshold_before) {
+    notes.push_back(fmt::format("hds-thresh of {} was changed by somebody else, and is left", nic.ifname));
+  }
+  Status done;
+  if (split.was_on == 0 && now.mode == SplitMode::On) {
+    done = turn_split_off(device, threshold, notes);
+  } else if (threshold) {
+    done = device.set_header_split(now.mode, threshold);
+  }
+  if (done) return store.clear_split();
+  done.error().exit = Exit::Failed;
+  done.error().hint = "a program that still receives with zero-copy must end first";
+  return done;
+}
+
+Status undo_queues(QueueDevice& device, AsideStore& store, const anic_aside& record, Notes& notes) {
+  const NicQueues nic = ANIC_TRY(device.read());
+  const Status rules = undo_rules(device, nic, record, notes);
+  const Status table = undo_table(device, nic, record, notes);
+  // With a rule of ours still there it would seem to be somebody else's.
+  const Status ntuple = rules ? undo_ntuple(device, record, notes) : rules;
+  for (const Status* status : {&rules, &table, &ntuple}) {
+    if (!*status) return *status;
+  }
+  return store.clear();
+}
+
+/// That the NIC is as it was when it was planned.
+bool is_as_planned(const NicQueues& now, const QueuePlan& plan) {
+  if (now.table != plan.before || now.ntuple_on == plan.turns_ntuple_on) return false;
+  return plan.purpose == Purpose::Xsk || (now.header_split == plan.split_before && !now.has_xdp);
+}
+
+Result<NicQueues> read_nic(const NetNs& netns, const std::string& ifname) {
+  return netns.run([&]() -> Result<NicQueues> {
+    const auto device = ANIC_TRY(open_queue_device(ifname));
+    return device->read();
+  });
+}
+
 }  // namespace
 
-Status apply_plan(QueueDevice& device, AsideStore& store, const QueuePlan& plan, anic_aside& record) {
+Status apply_plan(QueueDevice& device, AsideStore& store, const QueuePlan& plan, anic_aside& record,
+                  anic_split& split) {
   fill_record(plan, record);
-  const NicQueues now = ANIC_TRY(device.read());
-  if (now.table != plan.before || now.ntuple_on == plan.turns_ntuple_on)
+  fill_split(plan, split);
+  if (!is_as_planned(ANIC_TRY(device.read()), plan))
     return fail(Exit::Failed,
                 fmt::format("set queues of {} aside: it has changed since that was planned", plan.ifname));
   Status done = store.write(record);
-  if (done) done = make_changes(device, store, plan, record);
+  if (done) done = make_changes(device, store, plan, record, split);
   if (done) return done;
   Error error = done.error();
   error.what = fmt::format("set queues of {} aside: {}", plan.ifname, error.what);
-  const auto undone = undo_record(device, store, record);
+  const auto undone =
+      undo_records(device, store, &record, plan.purpose == Purpose::Receive ? &split : nullptr);
   if (!undone) {
     error.what += fmt::format("; and it is not undone: {}", undone.error().what);
     error.hint = fmt::format("agentnic-load detach {} undoes it", plan.ifname);
@@ -259,29 +334,27 @@ Status apply_plan(QueueDevice& device, AsideStore& store, const QueuePlan& plan,
   return fail(std::move(error));
 }
 
-Result<std::vector<std::string>> undo_record(QueueDevice& device, AsideStore& store,
-                                             const anic_aside& record) {
+Result<std::vector<std::string>> undo_records(QueueDevice& device, AsideStore& store,
+                                              const anic_aside* record, const anic_split* split) {
   Notes notes;
-  const NicQueues nic = ANIC_TRY(device.read());
-  const Status rules = undo_rules(device, nic, record, notes);
-  const Status table = undo_table(device, nic, record, notes);
-  // With a rule of ours still there it would seem to be somebody else's.
-  const Status ntuple = rules ? undo_ntuple(device, record, notes) : rules;
-  for (const Status* status : {&rules, &table, &ntuple}) {
+  const Status queues = record != nullptr ? undo_queues(device, store, *record, notes) : Status();
+  const Status headers = split != nullptr ? undo_split(device, store, *split, notes) : Status();
+  for (const Status* status : {&queues, &headers}) {
     if (!*status) return fail(status->error());
   }
-  ANIC_TRY(store.clear());
   return notes;
 }
 
 Result<QueuePlan> plan_queues(const NetNs& netns, const std::string& ifname,
                               const std::vector<std::uint32_t>& queues,
                               const std::vector<QueueService>& services) {
-  const NicQueues nic = ANIC_TRY(netns.run([&]() -> Result<NicQueues> {
-    const auto device = ANIC_TRY(open_queue_device(ifname));
-    return device->read();
-  }));
-  return plan_queues(nic, queues, services);
+  return plan_queues(ANIC_TRY(read_nic(netns, ifname)), queues, services);
+}
+
+Result<QueuePlan> plan_receive(const NetNs& netns, const std::string& ifname,
+                               const std::vector<std::uint32_t>& queues,
+                               const std::vector<QueueService>& services) {
+  return plan_queues(ANIC_TRY(read_nic(netns, ifname)), queues, services, Purpose::Receive);
 }
 
 Status set_aside(const NetNs& netns, const QueuePlan& plan, const PinDir& dir) {
@@ -300,36 +373,30 @@ Status set_aside(const NetNs& netns, const QueuePlan& plan, const PinDir& dir) {
     const auto record = std::make_unique<anic_aside>();
     record->netns_cookie = netns.cookie();
     record->ifindex = ANIC_TRY(find_interface(plan.ifname)).ifindex;
-    return apply_plan(*device, store, plan, *record);
+    anic_split split{.netns_cookie = record->netns_cookie,
+                     .ifindex = record->ifindex,
+                     .was_on = 0,
+                     .threshold_changed = 0,
+                     .threshold_before = 0};
+    return apply_plan(*device, store, plan, *record, split);
   });
 }
 
 Result<std::vector<std::string>> give_back_locked(const PinDir& dir) {
-  const auto record = ANIC_TRY(read_record(dir));
-  if (!record) return Notes();
+  const Records records = ANIC_TRY(read_records(dir));
+  if (!records.any()) return Notes();
   PinnedStore store(dir);
-  const std::string gone =
-      fmt::format("{} is not there any more: nothing of its queues was given back", dir.ifname);
-  const auto netns = NetNs::find(dir.netns_inode, record->netns_cookie);
-  if (!netns && NetNs::has_processes(dir.netns_inode)) {
-    return fail(Exit::Failed,
-                fmt::format("give the queues of {} back: its network namespace (inode {}) has no name here",
-                            dir.ifname, dir.netns_inode),
-                "run it inside that namespace: nsenter --net=/proc/PID/ns/net");
-  }
-  if (!netns) {
+  const auto forget = [&]() -> Result<Notes> {
     ANIC_TRY(store.clear());
-    return Notes{gone};
-  }
-  return netns->run([&]() -> Result<Notes> {
-    char name[IF_NAMESIZE] = {};
-    if (::if_indextoname(record->ifindex, name) == nullptr) {
-      ANIC_TRY(store.clear());
-      return Notes{gone};
-    }
-    const auto device = ANIC_TRY(open_queue_device(name));
-    return undo_record(*device, store, *record);
-  });
+    ANIC_TRY(store.clear_split());
+    return Notes{fmt::format("{} is not there any more: nothing of its queues was given back", dir.ifname)};
+  };
+  return undo_inside(dir, records.netns_cookie(), records.ifindex(),
+                     fmt::format("give the queues of {} back", dir.ifname), forget,
+                     [&](const std::string& ifname) -> Result<Notes> {
+                       const auto device = ANIC_TRY(open_queue_device(ifname));
+                       return undo_records(*device, store, records.queues.get(), records.split.get());
+                     });
 }
 
 Result<std::vector<std::string>> give_back(const PinDir& dir) {
@@ -339,16 +406,21 @@ Result<std::vector<std::string>> give_back(const PinDir& dir) {
   return give_back_locked(dir);
 }
 
-bool has_queues_aside(const PinDir& dir) { return ::access(dir.pin(kAsidePin).c_str(), F_OK) == 0; }
+bool has_queues_aside(const PinDir& dir) {
+  return ::access(dir.pin(kAsidePin).c_str(), F_OK) == 0 || ::access(dir.pin(kSplitPin).c_str(), F_OK) == 0;
+}
 
-bool is_set_aside(const PinDir& dir, std::uint32_t queue) {
-  const auto record = read_record(dir);
-  if (!record || *record == nullptr || (*record)->done == 0 || !has_bit(**record, queue)) return false;
-  const auto netns = NetNs::find(dir.netns_inode, (*record)->netns_cookie);
+bool is_set_aside(const PinDir& dir, std::uint32_t queue, Purpose purpose) {
+  const auto records = read_records(dir);
+  if (!records || !records->queues || (records->split != nullptr) != (purpose == Purpose::Receive))
+    return false;
+  const anic_aside& record = *records->queues;
+  if (record.done == 0 || !has_bit(record, queue)) return false;
+  const auto netns = NetNs::find(dir.netns_inode, record.netns_cookie);
   if (!netns) return false;
   const auto nic = netns->run([&]() -> Result<NicQueues> {
     char name[IF_NAMESIZE] = {};
-    if (::if_indextoname((*record)->ifindex, name) == nullptr) return fail_errno(ENODEV, "find it");
+    if (::if_indextoname(record.ifindex, name) == nullptr) return fail_errno(ENODEV, "find it");
     const auto device = ANIC_TRY(open_queue_device(name));
     return device->read();
   });

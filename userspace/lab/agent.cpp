@@ -168,8 +168,7 @@ Result<Json> agent_loop_us(const Bench& bench) {
       "agent_loop_us", [&](Pairs&) { return loop_us(bench, ring); }, [](Pairs&) { return round_trip_us(); },
       kRepeats));
   ANIC_TRY(attached.set(false));
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  const std::vector<double> ratios = peers_over_ours(pairs);
   return bench_row(
       {.id = "agent_loop_us",
        .unit = "us",
@@ -192,8 +191,7 @@ Result<Json> agent_idle_percent(const Bench& bench) {
   const Pairs pairs =
       ANIC_TRY(alternate("agent_idle_percent", idle, [](Pairs&) { return sleeper_percent(); }, kRepeats));
   ANIC_TRY(attached.set(false));
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  const std::vector<double> ratios = peers_over_ours(pairs);
   return bench_row(
       {.id = "agent_idle_percent",
        .unit = "%",

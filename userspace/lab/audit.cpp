@@ -200,8 +200,7 @@ Result<Json> record_per_s(const Bench& bench) {
   const Pairs pairs = ANIC_TRY(alternate(
       "record_per_s", [&](Pairs& noted) { return recorded_per_s(bench, policy, noted); },
       [&](Pairs&) { return written_per_s(*folder); }, kRepeats));
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.ours[i] / pairs.peers[i]);
+  const std::vector<double> ratios = ours_over_peers(pairs);
   return bench_row(
       {.id = "record_per_s",
        .unit = "/s",
@@ -224,8 +223,7 @@ Result<Json> verify_per_s() {
         return static_cast<double>(kRecords * kSecond) / static_cast<double>(monotonic_ns() - begun);
       },
       [](Pairs&) -> Result<double> { return hashed_per_s(); }, kRepeats));
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.ours[i] / pairs.peers[i]);
+  const std::vector<double> ratios = ours_over_peers(pairs);
   return bench_row(
       {.id = "verify_per_s",
        .unit = "/s",
@@ -260,8 +258,7 @@ Result<Json> export_s() {
         return static_cast<double>(monotonic_ns() - begun) / kSecond;
       },
       kRepeats));
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  const std::vector<double> ratios = peers_over_ours(pairs);
   return bench_row({.id = "export_s",
                     .unit = "s",
                     .peer = "verifying the whole log",

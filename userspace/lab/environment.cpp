@@ -12,6 +12,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/clock.hpp"
 #include "base/file.hpp"
 #include "base/hypervisor.hpp"
 #include "kern/interface.hpp"
@@ -145,15 +146,15 @@ Status pin_to_cpu(int cpu) {
 }
 
 double cpu_busy_s(int cpu) {
+  const double now_s = static_cast<double>(monotonic_ns()) * 1e-9;
   std::ifstream stat("/proc/stat");
   const std::string wanted = fmt::format("cpu{} ", cpu);
   for (std::string line; std::getline(stat, line);) {
     if (!line.starts_with(wanted)) continue;
     std::istringstream fields(line.substr(wanted.size()));
-    std::array<double, 8> ticks{};  // user nice system idle iowait irq softirq steal: proc_stat(5)
+    std::array<double, 5> ticks{};  // user nice system idle iowait: proc_stat(5)
     for (double& value : ticks) fields >> value;
-    return (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) /
-           static_cast<double>(::sysconf(_SC_CLK_TCK));
+    return now_s - (ticks[3] + ticks[4]) / static_cast<double>(::sysconf(_SC_CLK_TCK));
   }
   return 0;
 }

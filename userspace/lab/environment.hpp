@@ -24,8 +24,10 @@ std::vector<int> usable_cpus();
 /// Keeps this process on one CPU.
 Status pin_to_cpu(int cpu);
 
-/// What a CPU was not idle for since boot, in seconds, interrupts included (/proc/stat, 10 ms ticks); 0 for
-/// -1.
+/// A clock that stands while a CPU is idle, in seconds: what passes on it is what the CPU was busy for,
+/// interrupts included. The time that a kernel with NO_HZ was idle for is measured, and read in 10 ms
+/// (/proc/stat); what it was busy for is sampled by ticks, of which short work between two sleeps meets none.
+/// What the hypervisor took meanwhile counts as busy. 0 for -1.
 double cpu_busy_s(int cpu);
 
 }  // namespace agentnic::lab

@@ -88,8 +88,7 @@ Result<Json> propose_us(const Bench& bench, const std::string& id, double fracti
       }));
   ANIC_TRY(guarded.session.close());
   ANIC_TRY(guarded.attached.set(false));
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  const std::vector<double> ratios = peers_over_ours(pairs);
   return bench_row(
       {.id = id,
        .unit = "us",
@@ -183,8 +182,7 @@ Result<Json> decisions_per_s(const Bench& bench) {
       [&](Pairs&) { return rate_of(guarded, 1); }));
   ANIC_TRY(guarded.session.close());
   ANIC_TRY(guarded.attached.set(false));
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.ours[i] / pairs.peers[i]);
+  const std::vector<double> ratios = ours_over_peers(pairs);
   return bench_row({.id = "decisions_per_s",
                     .unit = "/s",
                     .peer = "one a drain",

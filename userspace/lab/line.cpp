@@ -2,12 +2,14 @@
 #include "lab/line.hpp"
 
 #include <fmt/format.h>
-#include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <deque>
 #include <vector>
 
+#include "path/sockets/poller.hpp"
 #include "path/xsk/datagram.hpp"
 #include "path/xsk/sender.hpp"
 
@@ -34,6 +36,99 @@ class UdpLine final : public Line {
  private:
   path::UdpSocket socket_;
   std::vector<std::byte> in_;
+};
+
+class TcpLine final : public Line {
+ public:
+  TcpLine(path::TcpStream stream, std::size_t size) : stream_(std::move(stream)), in_(size) {}
+
+  // What there is no room for leaves with the next call; until then, nothing more is taken.
+  bool send(std::span<const std::byte> payload) noexcept override {
+    if (!flush()) return false;
+    const path::Moved sent = stream_.send(payload);
+    if (sent.state != path::StreamState::Open || sent.bytes == 0) return false;
+    rest_.assign(payload.begin() + static_cast<std::ptrdiff_t>(sent.bytes), payload.end());
+    return true;
+  }
+  std::optional<std::span<const std::byte>> receive(path::Wait wait) noexcept override {
+    if (got_ == in_.size()) got_ = 0;
+    do {
+      const bool all_left = flush();
+      if (!all_left && wait == path::Wait::Block) stream_.wait(true, true, kPatienceNs);
+      const path::Moved moved =
+          stream_.receive(std::span(in_).subspan(got_), all_left ? wait : path::Wait::Spin);
+      got_ += moved.bytes;
+      if (moved.bytes == 0) return std::nullopt;
+    } while (got_ < in_.size());
+    return in_;
+  }
+  void wait_readable(std::uint64_t timeout_ns) noexcept override { stream_.wait(true, !flush(), timeout_ns); }
+  [[nodiscard]] std::uint64_t drops() const noexcept override { return 0; }  // TCP repeats them
+
+ private:
+  bool flush() noexcept {
+    if (rest_.empty()) return true;
+    const path::Moved sent = stream_.send(rest_);
+    rest_.erase(rest_.begin(), rest_.begin() + static_cast<std::ptrdiff_t>(sent.bytes));
+    return rest_.empty();
+  }
+  path::TcpStream stream_;
+  std::vector<std::byte> rest_;  ///< of the last request
+  std::vector<std::byte> in_;
+  std::size_t got_ = 0;  ///< of the answer
+};
+
+/// Several connections with one request each.
+class TcpLines final : public Line {
+ public:
+  static Result<std::unique_ptr<Line>> open(std::vector<path::TcpStream> streams, std::size_t size,
+                                            const path::BusyPoll& busy_poll) {
+    auto made = std::make_unique<TcpLines>(ANIC_TRY(path::Poller::open(busy_poll)));
+    for (path::TcpStream& stream : streams) {
+      const int fd = stream.fd();
+      ANIC_TRY(made->poller_.add(fd, EPOLLIN));
+      made->by_fd_.resize(std::max<std::size_t>(made->by_fd_.size(), static_cast<std::size_t>(fd) + 1));
+      made->by_fd_[static_cast<std::size_t>(fd)] = std::make_unique<TcpLine>(std::move(stream), size);
+      made->idle_.push_back(fd);
+    }
+    return made;
+  }
+  explicit TcpLines(path::Poller poller) : poller_(std::move(poller)) {}
+
+  bool send(std::span<const std::byte> payload) noexcept override {
+    if (idle_.empty()) return false;
+    const int fd = idle_.front();
+    idle_.pop_front();
+    if (line(fd).send(payload)) return true;
+    idle_.push_back(fd);
+    return false;
+  }
+  std::optional<std::span<const std::byte>> receive(path::Wait wait) noexcept override {
+    if (ready_.empty()) ready_ = poller_.wait(events_, wait);
+    while (!ready_.empty()) {
+      const int fd = ready_.front().data.fd;
+      ready_ = ready_.subspan(1);
+      const auto answer = line(fd).receive(path::Wait::Spin);
+      if (!answer) continue;  // a part of it, or none any more
+      idle_.push_back(fd);
+      return answer;
+    }
+    return std::nullopt;
+  }
+  void wait_readable(std::uint64_t timeout_ns) noexcept override {
+    if (!ready_.empty()) return;
+    poller_.wait_ready(timeout_ns);
+    ready_ = poller_.wait(events_, path::Wait::Spin);
+  }
+  [[nodiscard]] std::uint64_t drops() const noexcept override { return 0; }
+
+ private:
+  TcpLine& line(int fd) noexcept { return *by_fd_[static_cast<std::size_t>(fd)]; }
+  path::Poller poller_;
+  std::vector<std::unique_ptr<TcpLine>> by_fd_;
+  std::deque<int> idle_;  ///< each has its turn
+  std::array<epoll_event, 256> events_{};
+  std::span<const epoll_event> ready_;
 };
 
 /// Requests and answers of one frame each.
@@ -64,8 +159,11 @@ class XskLine final : public Line {
     }
     if (frames_.empty()) {
       const bool all_left = client_->flush();
-      // Neighbours that were not known at first, or have moved.
-      if (wait == path::Wait::Block || ++looks_ % kLooksPerPoll == 0) sender_.poll();
+      // Neighbours that were not known when something was sent, or have moved.
+      if (sender_.counters().by_kernel != by_kernel_ || ++looks_ % kLooksPerPoll == 0) {
+        by_kernel_ = sender_.counters().by_kernel;
+        sender_.poll();
+      }
       frames_ = socket.receive();
       if (frames_.empty() && all_left && wait == path::Wait::Block && client_->wait(-1))
         frames_ = socket.receive();
@@ -88,10 +186,7 @@ class XskLine final : public Line {
     if (!frames_.empty() || !client_->flush()) return;
     path::XskSocket& socket = client_->sockets().front();
     socket.rest();
-    pollfd waiting{socket.fd(), POLLIN, 0};
-    const timespec limit{.tv_sec = 0,
-                         .tv_nsec = static_cast<long>(std::min<std::uint64_t>(timeout_ns, kPatienceNs))};
-    ::ppoll(&waiting, 1, &limit, nullptr);
+    path::wait_for_events(socket.fd(), POLLIN, std::min<std::uint64_t>(timeout_ns, kPatienceNs));
     socket.settle();
   }
 
@@ -106,13 +201,23 @@ class XskLine final : public Line {
   path::Endpoint server_;
   std::span<xdp_desc> frames_;
   std::optional<xdp_desc> held_;  ///< whose payload the caller has
-  std::uint64_t looks_ = 0;       ///< at an empty ring
+  std::uint64_t by_kernel_ = 0;   ///< sent so, when the kernel was last asked about neighbours
+  std::uint64_t looks_ = 0;       ///< at the ring
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Line>> open_udp_line(const path::Address& server) {
-  return std::make_unique<UdpLine>(ANIC_TRY(path::UdpSocket::connect(server)));
+Result<std::unique_ptr<Line>> open_udp_line(const path::Address& server, const path::SocketOptions& options) {
+  return std::make_unique<UdpLine>(ANIC_TRY(path::UdpSocket::connect(server, options)));
+}
+
+Result<std::unique_ptr<Line>> open_tcp_line(const path::Address& server, std::size_t size,
+                                            unsigned connections, const path::SocketOptions& options) {
+  std::vector<path::TcpStream> streams;
+  for (unsigned i = 0; i < connections; ++i)
+    streams.push_back(ANIC_TRY(path::TcpStream::connect(server, options)));
+  if (connections > 1) return TcpLines::open(std::move(streams), size, options.busy_poll);
+  return std::make_unique<TcpLine>(std::move(streams.front()), size);
 }
 
 Result<std::unique_ptr<Line>> open_xsk_line(path::XskClient client, const path::Address& server,

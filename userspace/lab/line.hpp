@@ -10,6 +10,7 @@
 #include <span>
 
 #include "base/result.hpp"
+#include "path/sockets/tcp.hpp"
 #include "path/sockets/udp.hpp"
 #include "path/xsk/client.hpp"
 
@@ -34,7 +35,14 @@ class Line {
 };
 
 /// A kernel socket.
-Result<std::unique_ptr<Line>> open_udp_line(const path::Address& server);
+Result<std::unique_ptr<Line>> open_udp_line(const path::Address& server,
+                                            const path::SocketOptions& options = {});
+
+/// Connections, several with one request each at most; an answer is as long as a request, which are all of
+/// `size` bytes.
+Result<std::unique_ptr<Line>> open_tcp_line(const path::Address& server, std::size_t size,
+                                            unsigned connections = 1,
+                                            const path::SocketOptions& options = {});
 
 /// AF_XDP sockets that are there, in the namespace of their interface. Answers must be redirected to them.
 /// Requests have at most `size` bytes.

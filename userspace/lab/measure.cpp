@@ -16,8 +16,6 @@
 namespace agentnic::lab {
 namespace {
 
-constexpr int kAnswerMs = 10'000;
-
 /// The JSON that a program printed; a run that is not valid says so in it and exits with 1. Whoever printed
 /// none failed.
 Result<Json> json_of(const Argv& argv, const Child::Outcome& outcome) {
@@ -46,8 +44,8 @@ Result<Json> measure(const Bench& bench, const RunSpec& spec) {
   if (spec.transport == "xsk") {
     serve.insert(serve.end(), {"--iface", bench.lab.server.ifname});
   } else {
-    serve.insert(serve.end(),
-                 {"--address", bench.lab.server.ipv4, "--port", port, "--batch", std::to_string(spec.batch)});
+    serve.insert(serve.end(), {"--address", bench.lab.server.ipv4, "--port", port});
+    if (spec.batch != 1) serve.insert(serve.end(), {"--batch", std::to_string(spec.batch)});
   }
   Argv run = {bench.program,   "run",
               "--netns",       bench.lab.client.netns,
@@ -55,12 +53,18 @@ Result<Json> measure(const Bench& bench, const RunSpec& spec) {
               "--port",        port,
               "--size",        std::to_string(spec.size),
               "--wait",        wait_name(spec.client_wait.value_or(spec.wait)),
-              "--loop",        "closed",
               "--warmup",      fmt::format("{}", spec.warmup_s),
               "--duration",    fmt::format("{}", spec.duration_s),
               "--outstanding", std::to_string(spec.outstanding),
               "--cpu",         std::to_string(bench.client_cpu),
               "--json"};
+  if (spec.rate_per_s > 0)
+    run.insert(run.end(), {"--loop", "open", "--rate", fmt::format("{}", spec.rate_per_s)});
+  for (Argv* argv : {&serve, &run}) {
+    if (spec.busy_poll_us != 0) argv->insert(argv->end(), {"--busy-poll", std::to_string(spec.busy_poll_us)});
+  }
+  if (spec.client == "tcp")
+    run.insert(run.end(), {"--transport", "tcp", "--connections", std::to_string(spec.connections)});
   if (spec.client == "xsk") run.insert(run.end(), {"--transport", "xsk", "--iface", bench.lab.client.ifname});
   Child server = ANIC_TRY(Child::start(serve));
   ANIC_TRY(server.read_line(kAnswerMs));  // it is ready

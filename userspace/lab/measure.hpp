@@ -24,16 +24,21 @@ inline constexpr std::uint16_t kKernelPort = 9000;
 inline constexpr std::uint16_t kXskPort = 9001;
 
 struct RunSpec {
-  std::string transport = "udp";       ///< of the server: udp or xsk
+  std::string transport = "udp";       ///< of the server
   std::string client = "udp";          ///< of the client; xsk takes agentnic on the client's interface too
   path::Wait wait = path::Wait::Spin;  ///< of both
   std::optional<path::Wait> client_wait = std::nullopt;  ///< of the client, if it is another
   std::size_t size = 64;
   double duration_s = 0.6;
   double warmup_s = 0.1;
-  unsigned outstanding = 1;  ///< requests that wait at any moment
-  unsigned batch = 1;        ///< of a udp server: datagrams of one call
+  unsigned outstanding = 1;        ///< requests that wait at any moment
+  unsigned batch = 1;              ///< of a udp server: datagrams of one call
+  double rate_per_s = 0;           ///< open loop; 0: closed
+  std::uint32_t busy_poll_us = 0;  ///< of both
+  unsigned connections = 1;        ///< of a tcp client
 };
+
+inline constexpr int kAnswerMs = 10'000;  ///< for a program of ours to be ready, or to end
 
 /// A lab that is up, and where in it the two ends run.
 struct Bench {

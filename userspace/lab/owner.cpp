@@ -24,7 +24,6 @@ namespace agentnic::lab {
 namespace {
 
 constexpr int kRepeats = 11;
-constexpr int kAnswerMs = 10'000;
 constexpr std::size_t kSize = 64;
 constexpr int kBefore = 200;  // answers by the owner
 constexpr std::uint64_t kBetweenNs = 500'000;

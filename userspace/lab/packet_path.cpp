@@ -168,8 +168,7 @@ Result<Json> over(const RowWords& words, double target, const Chunk& ours, const
         return found.over;
       },
       [&](Pairs&) -> Result<double> { return ANIC_TRY(cost(peer, peer_noop)).over; }));
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  const std::vector<double> ratios = peers_over_ours(pairs);
   RowWords said = words;
   said.note +=
       fmt::format("; the no-op took {:.1f} ns; BPF_PROG_TEST_RUN, best {} of {} times {} runs, by turns",
@@ -234,12 +233,8 @@ Result<Json> xdp_new_source_ns() {
 
 /// Our cost over the other's, which is to be little.
 static Json ratio_row(const RowWords& words, const Pairs& pairs, double target) {
-  std::vector<double> values;
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) {
-    values.push_back(pairs.ours[i] / pairs.peers[i]);
-    ratios.push_back(pairs.peers[i] / pairs.ours[i]);
-  }
+  const std::vector<double> values = ours_over_peers(pairs);
+  const std::vector<double> ratios = peers_over_ours(pairs);
   return bench_row(words, values, ratios, spread(pairs.peers).median, target, Bound::AtMost, pairs.problem);
 }
 

@@ -8,6 +8,18 @@
 
 namespace agentnic::lab {
 
+std::vector<double> ours_over_peers(const Pairs& pairs) {
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.ours[i] / pairs.peers[i]);
+  return ratios;
+}
+
+std::vector<double> peers_over_ours(const Pairs& pairs) {
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  return ratios;
+}
+
 Result<Pairs> alternate(const std::string& id, const std::function<Result<double>(Pairs&)>& ours,
                         const std::function<Result<double>(Pairs&)>& peer, int repeats) {
   Progress progress(static_cast<std::size_t>(repeats));

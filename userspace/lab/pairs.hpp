@@ -19,6 +19,10 @@ struct Pairs {
   std::string problem;  ///< why it is not valid, or empty
 };
 
+/// Pair by pair.
+std::vector<double> ours_over_peers(const Pairs& pairs);
+std::vector<double> peers_over_ours(const Pairs& pairs);
+
 inline constexpr int kPairs = 11;
 
 /// Measures both by turns, and by turns each first.

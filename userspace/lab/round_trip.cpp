@@ -24,6 +24,8 @@ constexpr int kSizePairs = 7;
 constexpr std::uint16_t kSockperfPort = 11111;
 constexpr unsigned kOutstanding = 64;
 constexpr unsigned kBatch = 32;  // of the kernel server: what AF_XDP sends with one call
+constexpr std::uint32_t kBusyPollUs = 200;
+constexpr std::array<double, 6> kBusyPollRates = {1000, 5000, 10000, 20000, 40000, 80000};
 
 /// Who is on AF_XDP.
 enum class Moved { None, Client, Server, Both };
@@ -77,8 +79,7 @@ Result<Json> compare_p50(const std::string& id, const std::string& peer_name,
                          const std::function<Result<double>(Pairs&)>& ours,
                          const std::function<Result<double>(Pairs&)>& peer, const std::string& note) {
   const Pairs pairs = ANIC_TRY(alternate(id, ours, peer));
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  const std::vector<double> ratios = peers_over_ours(pairs);
   const Spread ratio = spread(ratios);
   Json row =
       bench_row({.id = id,
@@ -202,8 +203,7 @@ Result<Json> xsk_both_p99_ratio(const Bench& bench, Attached& attached) {
 /// A row of ratios, one for each pair.
 Json ratio_row(const std::string& id, const std::string& peer, const Pairs& pairs, double target,
                const std::string& note) {
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < pairs.ours.size(); ++i) ratios.push_back(pairs.peers[i] / pairs.ours[i]);
+  const std::vector<double> ratios = peers_over_ours(pairs);
   return bench_row({.id = id, .unit = "x", .peer = peer, .note = note}, ratios, ratios,
                    spread(pairs.peers).median, target, Bound::AtLeast, pairs.problem);
 }
@@ -270,6 +270,53 @@ Result<Json> xsk_rps_ratio(const Bench& bench, Attached& attached) {
                   "each; {} outstanding from an AF_XDP client, which is the limit: at most {:.0f} "
                   "answers a second, and {:.0f} of the kernel's",
                   kSize, spread(pairs.ours).median, kOutstanding, rate[1], rate[0]));
+}
+
+Result<Json> busypoll_p50_ratio(const Bench& bench) {
+  ANIC_TRY(lab_napi(bench.lab));
+  struct Cost {
+    double p50_us = 0;
+    double cpu_pct = 0;  ///< of the server's CPU, interrupts included
+  };
+  const auto ask = [&](RunSpec spec, Pairs& pairs) -> Result<Cost> {
+    spec.size = kSize;
+    spec.duration_s = kSeconds;
+    const Json done = ANIC_TRY(measure(bench, spec));
+    const Json& run = done.at("run");
+    if (bench.client_cpu == bench.server_cpu) pairs.problem = "client and server shared one CPU";
+    if (spec.rate_per_s == 0 && !run.at("valid").get<bool>())
+      pairs.problem = run.at("invalid_because").get<std::string>();
+    if (run.at("p50_ns").is_null()) return fail(Exit::Failed, "too few samples for a median");
+    return Cost{.p50_us = run.at("p50_ns").get<double>() / 1000,
+                .cpu_pct = done.at("server").at("cpu_busy_s").get<double>() * 100 /
+                           (spec.warmup_s + spec.duration_s)};
+  };
+  Cost last[2];
+  const auto closed = [&](bool busy, Pairs& pairs) -> Result<double> {
+    last[busy ? 1 : 0] =
+        ANIC_TRY(ask({.wait = path::Wait::Block, .busy_poll_us = busy ? kBusyPollUs : 0}, pairs));
+    return last[busy ? 1 : 0].p50_us;
+  };
+  const Pairs pairs = ANIC_TRY(alternate(
+      "busypoll_p50_ratio", [&](Pairs& p) { return closed(true, p); },
+      [&](Pairs& p) { return closed(false, p); }));
+  Pairs other;
+  const Cost spinning = ANIC_TRY(ask({.wait = path::Wait::Spin}, other));
+  std::string note = fmt::format(
+      "p50 of {} B, kernel UDP, both ends waiting in the kernel, {} us of preferred busy polling against "
+      "none: {:.1f} us with {:.0f} % of the server's CPU, against {:.0f} %; calls that do not wait at all: "
+      "{:.1f} us; with a client that spins, at so many a second:",
+      kSize, kBusyPollUs, spread(pairs.ours).median, last[1].cpu_pct, last[0].cpu_pct, spinning.p50_us);
+  for (const double rate : kBusyPollRates) {
+    RunSpec spec{.wait = path::Wait::Block, .client_wait = path::Wait::Spin, .rate_per_s = rate};
+    const Cost blocking = ANIC_TRY(ask(spec, other));
+    spec.busy_poll_us = kBusyPollUs;
+    const Cost busy = ANIC_TRY(ask(spec, other));
+    note += fmt::format(" {:.0f}: {:.1f} us, {:.0f} % against {:.1f} us, {:.0f} %,", rate, busy.p50_us,
+                        busy.cpu_pct, blocking.p50_us, blocking.cpu_pct);
+  }
+  note.pop_back();
+  return ratio_row("busypoll_p50_ratio", "the same, blocking (us)", pairs, 3, note);
 }
 
 }  // namespace agentnic::lab

@@ -18,6 +18,7 @@ Result<Json> xsk_both_p99_ratio(const Bench& bench, Attached& attached);
 Result<Json> xsk_vs_sockperf_p50_ratio(const Bench& bench, Attached& attached);
 Result<Json> xsk_block_ratio(const Bench& bench, Attached& attached);
 Result<Json> xsk_rps_ratio(const Bench& bench, Attached& attached);
+Result<Json> busypoll_p50_ratio(const Bench& bench);
 
 /// Waits until someone is bound to a port in a namespace. `sockets`: options of ss, UDP's or TCP's.
 Status wait_for_port(const std::string& netns, std::uint16_t port, const char* sockets = "-Hlun");

@@ -35,6 +35,17 @@ Status inside(const Host& host, const Argv& words) {
   return ip(argv);
 }
 
+Status set_features(const Host& host, const Argv& words) {
+  Argv argv = {"ethtool", "-K", host.ifname};
+  argv.insert(argv.end(), words.begin(), words.end());
+  return inside(host, argv);
+}
+
+Status set_features(const Lab& lab, const Argv& words) {
+  ANIC_TRY(set_features(lab.client, words));
+  return set_features(lab.server, words);
+}
+
 Status set_up(const Host& host, const Host& peer) {
   // Before the interface is up: no router solicitation or duplicate address detection leaves it.
   // No link-local address, and group reports at once instead of over the next seconds.
@@ -44,7 +55,7 @@ Status set_up(const Host& host, const Host& peer) {
     sysctl.push_back(fmt::format("net.ipv6.conf.{}.{}", host.ifname, knob));
   }
   ANIC_TRY(inside(host, sysctl));
-  ANIC_TRY(inside(host, {"ethtool", "-K", host.ifname, "tx", "off"}));
+  ANIC_TRY(set_features(host, {"tx", "off"}));
   ANIC_TRY(ip({"-n", host.netns, "link", "set", "lo", "up"}));
   ANIC_TRY(ip({"-n", host.netns, "addr", "add", host.ipv4 + "/24", "dev", host.ifname}));
   ANIC_TRY(ip({"-n", host.netns, "addr", "add", host.ipv6 + "/64", "dev", host.ifname, "nodad"}));
@@ -99,6 +110,12 @@ Status lab_up(const Lab& lab) {
   if (!built) static_cast<void>(lab_down(lab).has_value());  // the first error is the one to tell
   return built;
 }
+
+Status lab_aggregate(const Lab& lab) {
+  return set_features(lab, {"tx", "on", "tso", "on", "gso", "on", "gro", "on"});
+}
+
+Status lab_napi(const Lab& lab) { return set_features(lab, {"tso", "off", "gro", "on"}); }
 
 Result<bool> lab_down(const Lab& lab) {
   bool was_there = false;

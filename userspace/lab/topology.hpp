@@ -33,6 +33,12 @@ inline constexpr const char* kDefaultLab = "agentnic";
 /// A lab of this name that is there, whole or not, is taken down first. On failure nothing is left.
 Status lab_up(const Lab& lab);
 
+/// Both ends as NICs are: TCP is cut, summed and joined below the stack, here by whoever takes an aggregate.
+Status lab_aggregate(const Lab& lab);
+/// Gives both ends NAPI, as NICs have it; a veth has one while it joins packets (GRO)
+/// and does not cut them (TSO), or has an XDP program.
+Status lab_napi(const Lab& lab);
+
 /// True when something was there.
 Result<bool> lab_down(const Lab& lab);
 

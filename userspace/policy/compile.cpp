@@ -251,6 +251,7 @@ Result<Ids> assign_ids(const Policy& policy, const Ids& previous) {
 
 Tables compile(const Policy& policy, const Ids& ids) {
   Tables tables;
+  tables.napi = policy.napi;
   tables.tenants.resize(ANIC_TENANTS_MAX);
   tables.tenants[0].cls = ANIC_CLASS_DEFAULT;
   for (const Tenant& tenant : policy.tenants) add_tenant(tables, tenant, tenant_id(tenant.name, ids));

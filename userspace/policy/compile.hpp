@@ -50,6 +50,7 @@ struct Tables {
   std::vector<anic_lane> lanes;                  ///< by lane_index()
   std::vector<anic_spread> spread;               ///< ANIC_LANES_MAX, by id
   anic_guarding guarding{};                      ///< agents by id
+  Napi napi;  ///< of the interface: in no map of the instance, but in the record of what was set
 
   friend bool operator==(const Tables&, const Tables&) = default;
 };

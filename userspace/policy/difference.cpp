@@ -72,6 +72,17 @@ void compare_policies(const anic_policy& before, const anic_policy& after, Lines
   compare("control_alarm", alarm(before), alarm(after));
 }
 
+void compare_napi(const Napi& before, const Napi& after, Lines& lines) {
+  const auto text = [](anic_napi_setting setting, const Napi& napi) {
+    return napi[setting] ? napi_value_text(setting, *napi[setting]) : std::string("none");
+  };
+  for (const anic_napi_setting setting : kNapiSettings) {
+    const std::string was = text(setting, before);
+    const std::string is = text(setting, after);
+    if (was != is) lines.push_back(fmt::format("napi {}: {} -> {}", napi_name(setting), was, is));
+  }
+}
+
 /// What the tenant as a whole is given.
 const anic_lane& whole_of(const Tables& tables, std::size_t tenant) {
   return tables.lanes[lane_index(ANIC_PROFILE_POLICY, static_cast<std::uint32_t>(tenant), ANIC_CLASS_NONE)];
@@ -259,6 +270,7 @@ std::vector<std::string> difference(const Tables& before, const Tables& after) {
   Lines lines;
   if (equal(before, after)) return lines;
   compare_policies(before.policy, after.policy, lines);
+  compare_napi(before.napi, after.napi, lines);
   compare_tenants(before, after, lines);
   compare_owners(
       before, after, &Tables::remotes, Group("prefixes", "moved"),

@@ -13,6 +13,7 @@
 #include "abi/guardian.h"
 #include "abi/policy.h"
 #include "abi/types.h"
+#include "policy/napi.hpp"
 
 namespace agentnic::policy {
 
@@ -152,6 +153,7 @@ struct Policy {
   std::vector<ControlPort> control;
   std::vector<ControlPort> management;
   Fallback fallback;
+  Napi napi;  ///< what is not stated stays as it is
   anic_envelope envelope = kDefaultEnvelope;
   std::vector<Agent> agents;
   Digest digest{};  ///< SHA-256 of the document without white space, keys sorted

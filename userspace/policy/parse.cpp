@@ -241,6 +241,27 @@ Fallback read_fallback(const Json& json, const Pointer& at) {
   return fallback;
 }
 
+Napi read_napi(const Json& json, const Pointer& at) {
+  constexpr Words<4> kKeys = {"defer_hard_irqs", "gro_flush_timeout", "irq_suspend_timeout", "threaded"};
+  const ObjectReader object(json, at, kKeys);
+  Napi napi;
+  if (object.has("defer_hard_irqs")) {
+    constexpr auto kMax = std::numeric_limits<std::int32_t>::max();  // the kernel's
+    napi[ANIC_NAPI_DEFER_HARD_IRQS] = static_cast<std::uint64_t>(object.integer("defer_hard_irqs", 0, kMax));
+  }
+  const auto read_time = [&](const char* key, anic_napi_setting setting) {
+    if (object.has(key)) napi[setting] = parsed_at(object.need(key), object.at(key), parse_duration);
+  };
+  read_time("gro_flush_timeout", ANIC_NAPI_GRO_FLUSH_TIMEOUT);
+  read_time("irq_suspend_timeout", ANIC_NAPI_IRQ_SUSPEND_TIMEOUT);
+  if (object.has("irq_suspend_timeout") &&
+      !(object.has("defer_hard_irqs") && object.has("gro_flush_timeout")))
+    throw Fault{object.at("irq_suspend_timeout").to_string(), "it does nothing by itself",
+                "defer_hard_irqs and gro_flush_timeout belong beside it"};
+  if (object.has("threaded")) napi[ANIC_NAPI_THREADED] = object.boolean("threaded") ? 1 : 0;
+  return napi;
+}
+
 /// Appends what `read` makes of each element at `key`; at most `max` of them.
 template <typename T>
 void read_list(const ObjectReader& object, const char* key, std::size_t max,
@@ -252,9 +273,9 @@ void read_list(const ObjectReader& object, const char* key, std::size_t max,
 }
 
 Policy read_policy(const Json& json) {
-  constexpr Words<14> kKeys = {"version",       "name",     "faces",    "link_rate", "classes",
+  constexpr Words<15> kKeys = {"version",       "name",     "faces",    "link_rate", "classes",
                                "tenants",       "services", "dscp",     "control",   "management",
-                               "control_alarm", "fallback", "guardian", "agents"};
+                               "control_alarm", "fallback", "guardian", "agents",    "napi"};
   constexpr Words<2> kFaces = {"network", "workload"};
   constexpr std::size_t kNoLimit = std::numeric_limits<std::size_t>::max();
   const ObjectReader object(json, Pointer(), kKeys);
@@ -279,6 +300,7 @@ Policy read_policy(const Json& json) {
   if (object.has("fallback")) policy.fallback = read_fallback(object.need("fallback"), object.at("fallback"));
   if (object.has("guardian")) policy.envelope = read_guardian(object.need("guardian"), object.at("guardian"));
   read_list(object, "agents", ANIC_AGENTS_MAX - 1, read_agent, policy.agents);
+  if (object.has("napi")) policy.napi = read_napi(object.need("napi"), object.at("napi"));
   return policy;
 }
 

@@ -22,7 +22,10 @@
 #include "kern/owner_page.hpp"
 #include "kern/test_run.hpp"
 #include "path/xsk/grant.hpp"
+#include "probe/answer.hpp"
 #include "probe/ground.hpp"
+#include "probe/sockets.hpp"
+#include "probe/uring.hpp"
 
 namespace agentnic::probe {
 namespace {
@@ -30,16 +33,7 @@ namespace {
 constexpr int kRowTimeoutMs = 60'000;  // an emulated machine takes seconds for some
 constexpr const char* kAsRoot = "run it as root";
 
-/// The outcome of one try. A function that returns an Error instead could not try: the answer is not known.
-struct Answer {
-  bool available = false;
-  std::string detail;
-};
-
-Answer yes(std::string detail) { return {true, std::move(detail)}; }
-Answer no(std::string detail) { return {false, std::move(detail)}; }
-
-// --- the tries ---
+// --- the tries; those of path A are in sockets.cpp and uring.cpp ---
 
 Result<Answer> kernel_btf(Ground& /*ground*/) {
   constexpr const char* kFile = "/sys/kernel/btf/vmlinux";
@@ -240,6 +234,68 @@ constexpr Row kRows[] = {
      .remedy = "a kernel built with CONFIG_DEBUG_INFO_BTF has it",
      .attempt = kernel_btf,
      .takes_privileges = false},
+    {.id = "reuseport",
+     .title = "a program chooses among sockets",
+     .needed_by = "path A: workers that share a port, each with what comes on its CPU",
+     .remedy = "the kernel spreads flows over the workers by a hash, whatever CPU they come on",
+     .attempt = reuseport_program},
+    {.id = "busy_poll",
+     .title = "preferred busy polling by sockets",
+     .needed_by = "path A: --busy-poll of UDP and TCP",
+     .remedy = "workers wait asleep, or spin without polling the device; Linux 5.11 with "
+               "CONFIG_NET_RX_BUSY_POLL has it",
+     .attempt = socket_busy_poll},
+    {.id = "epoll_busy_poll",
+     .title = "busy polling by epoll",
+     .needed_by = "path A: --busy-poll of servers with many connections, IRQ suspension",
+     .remedy = "such servers wait asleep, or spin; Linux 6.9 has it",
+     .attempt = epoll_busy_poll},
+    {.id = "udp_join",
+     .title = "datagrams joined and split",
+     .needed_by = "path A: bulk UDP, by UDP_GRO and UDP_SEGMENT",
+     .remedy = "each datagram is a message of its own; Linux 5.0 has it",
+     .attempt = joined_datagrams},
+    {.id = "napi_settings",
+     .title = "settings of a NAPI, IRQ suspension",
+     .needed_by = "path A: interrupts that stay off while a server is busy",
+     .remedy = "settings are of whole interfaces (gro_flush_timeout, napi_defer_hard_irqs), and a busy "
+               "server is interrupted; Linux 6.13 has it",
+     .attempt = napi_settings},
+    {.id = "napi_threaded",
+     .title = "a thread for one NAPI",
+     .needed_by = "path A: polling that is scheduled like any thread",
+     .remedy = "all NAPIs of an interface have threads or none has; Linux 6.17 has it",
+     .attempt = napi_threaded},
+    {.id = "uring",
+     .title = "io_uring: multishot, buffer rings",
+     .needed_by = "path A over io_uring",
+     .remedy = "TCP and UDP by epoll and plain calls; Linux 6.1 has it where kernel.io_uring_disabled is 0",
+     .attempt = uring},
+    {.id = "uring_bundle",
+     .title = "io_uring: bundles",
+     .needed_by = "path A over io_uring: one send of what came in several buffers",
+     .remedy = "one send a buffer; Linux 6.10 has it",
+     .attempt = uring_bundle},
+    {.id = "uring_send_zc",
+     .title = "io_uring: zero-copy send",
+     .needed_by = "path A over io_uring: large answers",
+     .remedy = "what is sent is copied once; Linux 6.1 has it",
+     .attempt = uring_send_zerocopy},
+    {.id = "uring_busy_poll",
+     .title = "io_uring: busy polling",
+     .needed_by = "path A over io_uring: --busy-poll",
+     .remedy = "a ring waits asleep, or spins without polling the device; Linux 6.9 has it",
+     .attempt = uring_busy_poll},
+    {.id = "zcrx",
+     .title = "io_uring: zero-copy receive",
+     .needed_by = "path A over io_uring, on a NIC whose driver has it and splits headers from data",
+     .remedy = "multishot receive, which copies once; Linux 6.15 with CONFIG_IO_URING_ZCRX has it",
+     .attempt = zcrx},
+    {.id = "zcrx_nodev",
+     .title = "io_uring: zcrx without a device",
+     .needed_by = "zero-copy receive (zcrx) on any interface, for tests and trials: the kernel copies",
+     .remedy = "zero-copy receive only on a NIC that has it, else multishot receive; Linux 7.3 has it",
+     .attempt = zcrx_without_device},
 };
 
 // --- the child that tries, and what it tells ---

@@ -46,6 +46,12 @@ Result<kern::Interface> Ground::new_veth() {
   return kern::find_interface(name);
 }
 
+Status Ground::loopback() {
+  ANIC_TRY(Status(entered_));
+  ANIC_TRY(run_program({"ip", "link", "set", "lo", "up"}));
+  return {};
+}
+
 Result<const kern::Object*> Ground::object() {
   if (!object_) object_ = kern::Object::load();
   if (!*object_) return fail(object_->error());

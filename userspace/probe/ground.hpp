@@ -28,6 +28,8 @@ class Ground final {
   /// One end of a new veth pair, one queue on each side, both ends up. Only with a bpffs of its own, because
   /// libxdp pins below whatever bpffs it finds.
   Result<kern::Interface> new_veth();
+  /// 127.0.0.1 answers: for sockets that talk to each other.
+  Status loopback();
   /// The instance object, loaded once. Borrowed.
   Result<const kern::Object*> object();
   /// What the verifier says of each of its programs.

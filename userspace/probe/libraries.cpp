@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <liburing.h>
 #include <netlink/netlink.h>
 #include <netlink/version.h>
 #include <sodium.h>
@@ -80,6 +81,9 @@ std::vector<Library> list_libraries() {
             fmt::format("{}.{}", LIBBPF_MAJOR_VERSION, LIBBPF_MINOR_VERSION),
             fmt::format("{}.{}", libbpf_major_version(), libbpf_minor_version())),
       judge("libxdp", "the dispatcher, AF_XDP sockets", "1.3", "", version_of_file(xdp_multiprog__close)),
+      judge("liburing", "path A over io_uring", "2.15",
+            fmt::format("{}.{}", IO_URING_VERSION_MAJOR, IO_URING_VERSION_MINOR),
+            fmt::format("{}.{}", io_uring_major_version(), io_uring_minor_version())),
       judge("libnl", "what drivers say of themselves", "3.7", LIBNL_VERSION,
             fmt::format("{}.{}.{}", nl_ver_maj, nl_ver_min, nl_ver_mic)),
       judge("libsodium", "SHA-256 of policies", "1.0", SODIUM_VERSION_STRING, sodium_version_string()),

@@ -344,14 +344,22 @@ Result<int> status(const Options& options) {
         instance.notes.push_back("owners of AF_XDP sockets are not known: " + read.error().text());
       }
     }
+    kern::NapiState napi;
+    if (auto read = kern::read_napi(instance.dir)) {
+      napi = std::move(*read);
+      instance.notes.insert(instance.notes.end(), napi.notes.begin(), napi.notes.end());
+    } else {
+      instance.notes.push_back("settings of NAPIs are not known: " + read.error().text());
+    }
     if (options.json) {
       Json json = cli::to_json(instance);
       json["owners"] = cli::to_json(owners);
+      json["napi"] = cli::to_json(napi);
       json["guardian"] = guardian ? cli::to_json(*guardian) : Json(nullptr);
       list.push_back(json);
     } else {
       std::cout << (guardian ? cli::alarms_text(*guardian, instance) : "") << cli::to_text(instance)
-                << cli::to_text(owners) << (guardian ? cli::to_text(*guardian) : "");
+                << cli::to_text(napi) << cli::to_text(owners) << (guardian ? cli::to_text(*guardian) : "");
     }
   }
   if (options.json) cli::print_json({{"schema", "agentnic.status/3"}, {"instances", list}});

@@ -100,6 +100,9 @@ Json to_json(const AskedInterface& asked, const std::string& netns) {
                {"native_xdp", or_null(has_feature(driver, kern::kXdpBasic))},
                {"zero_copy", or_null(has_feature(driver, kern::kXdpXskZeroCopy))},
                {"vlan_receive_offload", or_null(driver.vlan_offload)},
+               {"header_split", or_null(driver.header_split)},
+               {"flow_rules", nullptr},
+               {"rss_table_entries", or_null(driver.rss_entries)},
                {"xdp_program", nullptr}};
   if (driver.channels) {
     const auto count = [](const kern::QueueCount& queues) -> Json {
@@ -109,6 +112,8 @@ Json to_json(const AskedInterface& asked, const std::string& netns) {
                       {"tx", count(driver.channels->tx)},
                       {"combined", count(driver.channels->combined)}};
   }
+  if (driver.flow_rules)
+    json["flow_rules"] = {{"on", driver.flow_rules->on}, {"can_change", driver.flow_rules->can_change}};
   if (driver.features) {
     json["xdp_features"] = kern::xdp_feature_names(driver.features->flags);
     json["zero_copy_segments_max"] = driver.features->zero_copy_segments_max;
@@ -187,6 +192,17 @@ std::string queue_text(const std::optional<kern::Channels>& channels) {
   return text.empty() ? "none" : text;
 }
 
+std::string flow_rules_text(const std::optional<kern::FlowRules>& rules, const std::string& ifname) {
+  if (!rules) return "the driver does not say";
+  if (rules->on) return "on";
+  return rules->can_change ? fmt::format("off: ethtool -K {} ntuple on", ifname) : "none";
+}
+
+std::string rss_text(const std::optional<std::uint32_t>& entries) {
+  if (!entries) return "the driver does not say";
+  return *entries == 0 ? "none" : fmt::format("{} entries", *entries);
+}
+
 std::string to_text(const AskedInterface& asked, const std::string& netns) {
   const kern::Driver& driver = asked.driver;
   const auto zero_copy = has_feature(driver, kern::kXdpXskZeroCopy);
@@ -214,6 +230,13 @@ std::string to_text(const AskedInterface& asked, const std::string& netns) {
        : *driver.vlan_offload
            ? fmt::format("on: XDP does not see the tag; ethtool -K {} rxvlan off", asked.interface.name)
            : "off");
+  // With these a NIC can give a queue to zero-copy receive; flow rules and RSS, to AF_XDP too.
+  fact("header split of TCP",
+       !driver.header_split   ? "the driver does not say"
+       : *driver.header_split ? "on"
+                              : fmt::format("off: ethtool -G {} tcp-data-split on", asked.interface.name));
+  fact("flow rules", flow_rules_text(driver.flow_rules, asked.interface.name));
+  fact("RSS table", rss_text(driver.rss_entries));
   fact("XDP program", asked.attached.id == 0
                           ? "none"
                           : fmt::format("{} (id {})", asked.attached.name.empty() ? "?" : asked.attached.name,

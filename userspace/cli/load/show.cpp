@@ -112,6 +112,17 @@ Json guardian_json(const anic_envelope& envelope) {
       {"actions", envelope.actions}};
 }
 
+/// With units in the names of keys; null where nothing is stated.
+Json napi_json(const policy::Napi& napi) {
+  const auto number = [&](anic_napi_setting setting) {
+    return napi[setting] ? Json(*napi[setting]) : Json();
+  };
+  return {{"defer_hard_irqs", number(ANIC_NAPI_DEFER_HARD_IRQS)},
+          {"gro_flush_timeout_ns", number(ANIC_NAPI_GRO_FLUSH_TIMEOUT)},
+          {"irq_suspend_timeout_ns", number(ANIC_NAPI_IRQ_SUSPEND_TIMEOUT)},
+          {"threaded", napi[ANIC_NAPI_THREADED] ? Json(*napi[ANIC_NAPI_THREADED] != 0) : Json()}};
+}
+
 /// As the policy language has it: a name, a number, or nothing.
 Json owner_json(const policy::Tables& tables, std::uint32_t id) {
   if (const auto user = tables.users.find(id); user != tables.users.end()) return user->second;
@@ -201,7 +212,8 @@ Json to_json(const policy::Tables& tables) {
           {"lanes", lanes},
           {"control", control},
           {"guardian", guardian_json(tables.guarding.envelope)},
-          {"agents", agents}};
+          {"agents", agents},
+          {"napi", napi_json(tables.napi)}};
 }
 
 std::string to_text(const policy::Tables& tables) {
@@ -210,6 +222,7 @@ std::string to_text(const policy::Tables& tables) {
   text += fmt::format("  faces    {}, link rate {}, {} prefixes\n",
                       (tables.policy.uses & ANIC_FACES_WORKLOAD) != 0 ? "a workload" : "the network",
                       rate_or(tables.policy.link_rate_bps, "not stated"), tables.policy.prefixes);
+  if (!policy::is_empty(tables.napi)) text += fmt::format("  napi     {}\n", policy::napi_text(tables.napi));
   std::size_t rows = 0;
   std::size_t services = 0;
   for (std::size_t id = 1; id < tables.services.size(); ++id) {
@@ -280,6 +293,23 @@ std::string to_text(const std::map<std::uint32_t, anic_owner>& owners) {
         "  owner     of queue {}, pid {}: {} redirected, {} consumed, {} lost, {} stalled, {} sent\n", queue,
         owner.pid, owner.sent, owner.consumed, owner.lost, owner.refused, owner.transmitted);
   return text;
+}
+
+Json to_json(const kern::NapiState& napi) {
+  if (policy::is_empty(napi.wanted)) return nullptr;
+  Json json = napi_json(napi.wanted);
+  json["napis"] = Json::array();
+  for (const kern::NapiThere& there : napi.napis) {
+    Json row = napi_json(there.settings);
+    row["id"] = there.id;
+    json["napis"].push_back(row);
+  }
+  return json;
+}
+
+std::string to_text(const kern::NapiState& napi) {
+  if (policy::is_empty(napi.wanted)) return "";
+  return fmt::format("  napi      {}; NAPIs: {}\n", policy::napi_text(napi.wanted), napi.napis.size());
 }
 
 Json to_json(const kern::InstanceStatus& status) {

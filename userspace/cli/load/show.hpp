@@ -9,6 +9,7 @@
 #include "cli/common/program.hpp"
 #include "kern/change.hpp"
 #include "kern/instance.hpp"
+#include "kern/napi.hpp"
 #include "kern/stats.hpp"
 #include "policy/compile.hpp"
 
@@ -30,6 +31,10 @@ std::string to_text(const kern::InstanceStatus& status, const kern::Stats& stats
 /// What owners of AF_XDP sockets say of themselves, and what XDP has sent them.
 Json to_json(const std::map<std::uint32_t, anic_owner>& owners);
 std::string to_text(const std::map<std::uint32_t, anic_owner>& owners);
+
+/// How the kernel polls the interface, as far as the policy has set that; null and nothing: not at all.
+Json to_json(const kern::NapiState& napi);
+std::string to_text(const kern::NapiState& napi);
 
 /// `lab0` or `lab0 in netns NAME`.
 std::string place(const kern::InstanceStatus& status);

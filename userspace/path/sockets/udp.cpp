@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "path/sockets/udp.hpp"
 
-#include <arpa/inet.h>
-#include <fmt/format.h>
 #include <linux/sock_diag.h>
 #include <poll.h>
 
@@ -19,59 +17,28 @@ namespace {
 constexpr int kBufferBytes = 4 << 20;  // asked for; the kernel caps it at net.core.rmem_max
 constexpr std::size_t kDatagramMax = 65536;
 
-std::string text_of(const Address& address) {
-  char host[INET6_ADDRSTRLEN] = {};
-  if (address.storage.ss_family == AF_INET) {
-    const auto* in = reinterpret_cast<const sockaddr_in*>(&address.storage);
-    ::inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
-    return fmt::format("{}:{}", host, ntohs(in->sin_port));
-  }
-  const auto* in6 = reinterpret_cast<const sockaddr_in6*>(&address.storage);
-  ::inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-  return fmt::format("[{}]:{}", host, ntohs(in6->sin6_port));
-}
-
 }  // namespace
 
-Result<Address> Address::parse(const std::string& host, std::uint16_t port) {
-  Address address;
-  auto* in = reinterpret_cast<sockaddr_in*>(&address.storage);
-  auto* in6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
-  if (::inet_pton(AF_INET, host.c_str(), &in->sin_addr) == 1) {
-    in->sin_family = AF_INET;
-    in->sin_port = htons(port);
-    address.length = sizeof(*in);
-    return address;
-  }
-  if (::inet_pton(AF_INET6, host.c_str(), &in6->sin6_addr) == 1) {
-    in6->sin6_family = AF_INET6;
-    in6->sin6_port = htons(port);
-    address.length = sizeof(*in6);
-    return address;
-  }
-  return fail(Exit::BadInput, fmt::format("{} is not an IPv4 or IPv6 address", host),
-              "names are not looked up");
-}
-
-Result<UdpSocket> UdpSocket::open(int family) {
+Result<UdpSocket> UdpSocket::open(int family, const SocketOptions& options) {
   UniqueFd fd(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!fd) return fail_errno(errno, "open a UDP socket");
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kBufferBytes, sizeof(kBufferBytes));
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &kBufferBytes, sizeof(kBufferBytes));
+  SocketOptions all = options;
+  if (all.buffer_bytes == 0) all.buffer_bytes = kBufferBytes;
+  ANIC_TRY(set_options(fd.get(), all));
   return UdpSocket(std::move(fd));
 }
 
-Result<UdpSocket> UdpSocket::bind(const Address& local) {
-  UdpSocket made = ANIC_TRY(open(local.storage.ss_family));
+Result<UdpSocket> UdpSocket::bind(const Address& local, const SocketOptions& options) {
+  UdpSocket made = ANIC_TRY(open(local.storage.ss_family, options));
   if (::bind(made.fd_.get(), local.get(), local.length) != 0)
-    return fail_errno(errno, "bind a UDP socket to " + text_of(local));
+    return fail_errno(errno, "bind a UDP socket to " + local.text());
   return made;
 }
 
-Result<UdpSocket> UdpSocket::connect(const Address& peer) {
-  UdpSocket made = ANIC_TRY(open(peer.storage.ss_family));
+Result<UdpSocket> UdpSocket::connect(const Address& peer, const SocketOptions& options) {
+  UdpSocket made = ANIC_TRY(open(peer.storage.ss_family, options));
   if (::connect(made.fd_.get(), peer.get(), peer.length) != 0)
-    return fail_errno(errno, "connect a UDP socket to " + text_of(peer));
+    return fail_errno(errno, "connect a UDP socket to " + peer.text());
   return made;
 }
 
@@ -101,10 +68,7 @@ std::optional<std::size_t> UdpSocket::receive_from(std::span<std::byte> buffer, 
 }
 
 void UdpSocket::wait_readable(std::uint64_t timeout_ns) const noexcept {
-  pollfd waiting{fd_.get(), POLLIN, 0};
-  const timespec timeout{.tv_sec = static_cast<time_t>(timeout_ns / 1'000'000'000),
-                         .tv_nsec = static_cast<long>(timeout_ns % 1'000'000'000)};
-  ::ppoll(&waiting, 1, &timeout, nullptr);
+  wait_for_events(fd_.get(), POLLIN, timeout_ns);
 }
 
 std::uint64_t UdpSocket::drops() const noexcept {

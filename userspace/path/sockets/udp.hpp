@@ -3,42 +3,25 @@
 
 /// Path A: UDP over kernel sockets.
 
-#include <netinet/in.h>
-#include <sys/socket.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <string>
 
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
+#include "path/sockets/address.hpp"
+#include "path/sockets/options.hpp"
+#include "path/wait.hpp"
 
 namespace agentnic::path {
-
-/// How an endpoint waits for a packet.
-enum class Wait {
-  Block,  ///< asleep in the kernel until one comes
-  Spin,   ///< asking again and again, one CPU to itself
-};
-
-/// An IPv4 or IPv6 address with a port.
-struct Address {
-  sockaddr_storage storage{};
-  socklen_t length = 0;
-
-  /// From the numeric form; nothing is looked up.
-  static Result<Address> parse(const std::string& host, std::uint16_t port);
-  [[nodiscard]] const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
-};
 
 /// A UDP socket. Receiving in Wait::Block ends when a datagram or a signal comes: loops hold a WakeUps. One
 /// thread.
 class UdpSocket final {
  public:
-  static Result<UdpSocket> bind(const Address& local);
-  static Result<UdpSocket> connect(const Address& peer);
+  static Result<UdpSocket> bind(const Address& local, const SocketOptions& options = {});
+  static Result<UdpSocket> connect(const Address& peer, const SocketOptions& options = {});
 
   /// False when the kernel did not take it (full queue, peer's port closed).
   bool send(std::span<const std::byte> data) noexcept;
@@ -56,7 +39,7 @@ class UdpSocket final {
 
  private:
   explicit UdpSocket(UniqueFd fd) : fd_(std::move(fd)) {}
-  static Result<UdpSocket> open(int family);
+  static Result<UdpSocket> open(int family, const SocketOptions& options);
   UniqueFd fd_;
 };
 

@@ -19,8 +19,9 @@
 #include <cstring>
 #include <thread>
 
+#include "path/mapping.hpp"
+#include "path/sockets/options.hpp"
 #include "path/xsk/grant.hpp"
-#include "path/xsk/rings.hpp"
 
 // Of headers that are older than the kernels that this runs on.
 #ifndef XDP_USE_SG
@@ -70,17 +71,6 @@ Status set(int fd, int level, int option, const void* value, socklen_t size, con
   return {};
 }
 
-Status set_busy_poll(int fd, const XskShape& shape) {
-  if (shape.busy_poll_us == 0) return {};
-  const int on = 1;
-  const int us = static_cast<int>(shape.busy_poll_us);
-  const int budget = static_cast<int>(shape.busy_budget);
-  constexpr const char* kWhat = "turn preferred busy polling on";
-  ANIC_TRY(set(fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, &on, sizeof(on), kWhat));
-  ANIC_TRY(set(fd, SOL_SOCKET, SO_BUSY_POLL, &us, sizeof(us), kWhat));
-  return set(fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, &budget, sizeof(budget), kWhat);
-}
-
 /// Descriptors of the rings, and of the memory for the first socket: the others share its own.
 Result<UniqueFd> make_socket(const XskShape& shape, const Mapping* memory) {
   constexpr const char* kWhat = "make an AF_XDP socket";
@@ -96,7 +86,8 @@ Result<UniqueFd> make_socket(const XskShape& shape, const Mapping* memory) {
   }
   for (const int ring : {XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING, XDP_RX_RING, XDP_TX_RING})
     ANIC_TRY(set(fd.get(), SOL_XDP, ring, &shape.frames, sizeof(shape.frames), kWhat));
-  ANIC_TRY(set_busy_poll(fd.get(), shape));
+  ANIC_TRY(set_busy_poll(
+      fd.get(), {.us = shape.busy_poll_us, .budget = static_cast<std::uint16_t>(shape.busy_budget)}));
   return fd;
 }
 

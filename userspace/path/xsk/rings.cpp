@@ -2,11 +2,9 @@
 #include "path/xsk/rings.hpp"
 
 #include <linux/if_xdp.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <utility>
 
 namespace agentnic::path {
 namespace {
@@ -24,28 +22,6 @@ void lay(Ring& ring, std::byte* at, const xdp_ring_offset& offset, std::uint32_t
 }
 
 }  // namespace
-
-Result<Mapping> Mapping::map(int fd, std::size_t bytes, std::int64_t offset, const char* what) {
-  void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, offset);
-  if (at == MAP_FAILED) return fail_errno(errno, what);
-  Mapping made;
-  made.at_ = static_cast<std::byte*>(at);
-  made.bytes_ = bytes;
-  return made;
-}
-
-Mapping::Mapping(Mapping&& other) noexcept
-    : at_(std::exchange(other.at_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-
-Mapping& Mapping::operator=(Mapping&& other) noexcept {
-  std::swap(at_, other.at_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
-
-Mapping::~Mapping() {
-  if (at_ != nullptr) ::munmap(at_, bytes_);
-}
 
 Result<XskRings> XskRings::map(int socket_fd, std::uint32_t entries) {
   xdp_mmap_offsets offsets{};

@@ -9,27 +9,9 @@
 #include <cstdint>
 
 #include "base/result.hpp"
+#include "path/mapping.hpp"
 
 namespace agentnic::path {
-
-/// Mapped memory of somebody else's.
-class Mapping final {
- public:
-  static Result<Mapping> map(int fd, std::size_t bytes, std::int64_t offset, const char* what);
-  Mapping() = default;
-  Mapping(Mapping&& other) noexcept;
-  Mapping& operator=(Mapping&& other) noexcept;
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-  ~Mapping();
-
-  [[nodiscard]] std::byte* get() const noexcept { return at_; }
-  [[nodiscard]] std::size_t size() const noexcept { return bytes_; }
-
- private:
-  std::byte* at_ = nullptr;
-  std::size_t bytes_ = 0;
-};
 
 /// One thread. What the kernel has of them is read when they are mapped.
 class XskRings final {

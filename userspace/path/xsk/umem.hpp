@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "path/mapping.hpp"
 #include "path/xsk/grant.hpp"
-#include "path/xsk/rings.hpp"
 
 namespace agentnic::path {
 

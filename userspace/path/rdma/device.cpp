@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "path/rdma/device.hpp"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <span>
+
+namespace agentnic::path {
+namespace {
+
+constexpr std::array<unsigned char, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+bool is_mapped(const Gid& gid) { return std::memcmp(gid.data(), kMapped.data(), kMapped.size()) == 0; }
+
+struct FreeList {
+  void operator()(ibv_device** list) const noexcept { ibv_free_device_list(list); }
+};
+struct CloseContext {
+  void operator()(ibv_context* context) const noexcept { ibv_close_device(context); }
+};
+using DeviceList = std::unique_ptr<ibv_device*[], FreeList>;
+
+/// The devices that the kernel has; none, too, when it has no RDMA at all.
+Result<std::pair<DeviceList, std::span<ibv_device*>>> devices() {
+  int count = 0;
+  DeviceList list(ibv_get_device_list(&count));
+  if (!list) {
+    if (errno == ENOSYS) return std::pair(DeviceList(), std::span<ibv_device*>());
+    return fail_errno(errno, "list RDMA devices");
+  }
+  const std::span<ibv_device*> span(list.get(), static_cast<std::size_t>(count));
+  return std::pair(std::move(list), span);
+}
+
+/// The RoCEv2 GIDs of an open device.
+std::vector<RdmaPort> ports_of(ibv_context* context, const ibv_device_attr& limits) {
+  std::vector<RdmaPort> ports;
+  std::vector<ibv_gid_entry> entries(1024);
+  const ssize_t found = ibv_query_gid_table(context, entries.data(), entries.size(), 0);
+  entries.resize(found > 0 ? static_cast<std::size_t>(found) : 0);
+  for (unsigned port = 1; port <= limits.phys_port_cnt; ++port) {
+    ibv_port_attr state{};
+    if (ibv_query_port(context, static_cast<std::uint8_t>(port), &state) != 0) continue;
+    for (const ibv_gid_entry& entry : entries) {
+      // An address handle has eight bits for the index.
+      if (entry.port_num != port || entry.gid_type != IBV_GID_TYPE_ROCE_V2 || entry.gid_index > UINT8_MAX)
+        continue;
+      RdmaPort made{.device = ibv_get_device_name(context->device),
+                    .port = static_cast<std::uint8_t>(port),
+                    .active = state.state == IBV_PORT_ACTIVE,
+                    .gid_index = entry.gid_index,
+                    .gid = {},
+                    .mtu = state.active_mtu};
+      std::memcpy(made.gid.data(), entry.gid.raw, made.gid.size());
+      ports.push_back(made);
+    }
+  }
+  return ports;
+}
+
+}  // namespace
+
+Gid gid_of(const Address& address) {
+  Gid gid{};
+  if (address.storage.ss_family == AF_INET) {
+    std::memcpy(gid.data(), kMapped.data(), kMapped.size());
+    std::memcpy(gid.data() + kMapped.size(), &reinterpret_cast<const sockaddr_in*>(address.get())->sin_addr,
+                4);
+  } else {
+    std::memcpy(gid.data(), &reinterpret_cast<const sockaddr_in6*>(address.get())->sin6_addr, gid.size());
+  }
+  return gid;
+}
+
+std::string gid_text(const Gid& gid) {
+  char text[INET6_ADDRSTRLEN] = {};
+  if (is_mapped(gid)) {
+    ::inet_ntop(AF_INET, gid.data() + kMapped.size(), text, sizeof(text));
+  } else {
+    ::inet_ntop(AF_INET6, gid.data(), text, sizeof(text));
+  }
+  return text;
+}
+
+Result<std::vector<RdmaPort>> list_rdma_ports() {
+  std::vector<RdmaPort> ports;
+  const auto [list, all] = ANIC_TRY(devices());
+  for (ibv_device* device : all) {
+    const std::unique_ptr<ibv_context, CloseContext> context(ibv_open_device(device));
+    ibv_device_attr limits{};
+    if (!context || ibv_query_device(context.get(), &limits) != 0) continue;
+    std::ranges::copy(ports_of(context.get(), limits), std::back_inserter(ports));
+  }
+  return ports;
+}
+
+Result<RdmaDevice> RdmaDevice::open(const Address& local, const std::string& name) {
+  const Gid wanted = gid_of(local);
+  std::string seen;
+  const auto [list, all] = ANIC_TRY(devices());
+  for (ibv_device* device : all) {
+    const std::string called = ibv_get_device_name(device);
+    if (!name.empty() && called != name) continue;
+    RdmaDevice made;
+    made.context_.reset(ibv_open_device(device));
+    made.limits_ = std::make_unique<ibv_device_attr>();
+    if (!made.context_ || ibv_query_device(made.context_.get(), made.limits_.get()) != 0) {
+      seen += fmt::format("{}{} (it cannot be opened: {})", seen.empty() ? "" : ", ", called,
+                          std::generic_category().message(errno));
+      continue;
+    }
+    for (const RdmaPort& port : ports_of(made.context_.get(), *made.limits_)) {
+      if (port.gid != wanted || !port.active) {
+        seen += fmt::format("{}{} port {} ({}{})", seen.empty() ? "" : ", ", called, port.port,
+                            gid_text(port.gid), port.active ? "" : ", not active");
+        continue;
+      }
+      made.port_ = port;
+      made.domain_.reset(ibv_alloc_pd(made.context_.get()));
+      if (!made.domain_) return fail_errno(errno, "make a protection domain of " + called);
+      return made;
+    }
+  }
+  return fail(
+      Exit::Unsupported,
+      fmt::format("find an RDMA port with the RoCEv2 address {}: there is {}", gid_text(wanted),
+                  seen.empty() ? name.empty() ? "no RDMA device" : "no device " + name : "only " + seen),
+      "rdma link show");
+}
+
+std::optional<std::string> RdmaDevice::trouble() const {
+  pollfd waiting{context_->async_fd, POLLIN, 0};
+  while (::poll(&waiting, 1, 0) > 0) {
+    ibv_async_event event{};
+    if (ibv_get_async_event(context_.get(), &event) != 0)
+      return fmt::format("the device {} is gone", port_.device);
+    ibv_ack_async_event(&event);
+    if (event.event_type == IBV_EVENT_PORT_ERR && event.element.port_num != port_.port) continue;
+    switch (event.event_type) {
+      case IBV_EVENT_DEVICE_FATAL:
+      case IBV_EVENT_QP_FATAL:
+      case IBV_EVENT_QP_REQ_ERR:
+      case IBV_EVENT_QP_ACCESS_ERR:
+      case IBV_EVENT_CQ_ERR:
+      case IBV_EVENT_PORT_ERR:
+        return fmt::format("the device {} says: {}", port_.device, ibv_event_type_str(event.event_type));
+      default:  // nothing that ends it
+        break;
+    }
+  }
+  return std::nullopt;
+}
+
+std::string RdmaDevice::text() const {
+  return fmt::format("{} port {}, GID {} ({}), MTU {}", port_.device, port_.port, port_.gid_index,
+                     gid_text(port_.gid), 128U << static_cast<unsigned>(port_.mtu));
+}
+
+}  // namespace agentnic::path
