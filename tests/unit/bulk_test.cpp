@@ -79,7 +79,7 @@ class Serving {
  public:
   explicit Serving(const Folder& folder, const char* secret = kSecret, ServerOptions options = {})
       : secret_(std::string(secret)), root_(folder.root()) {
-    options.session.transport = Transport::Tcp;
+    if (options.session.transport == Transport::Auto) options.session.transport = Transport::Tcp;
     auto opened = Server::open(path::Address::parse("127.0.0.1", 0).value(), options, secret_, root_);
     REQUIRE(opened);
     server_.emplace(std::move(*opened));
@@ -112,9 +112,9 @@ struct Asked {
   std::vector<Event> events;
 };
 Asked ask(const path::Address& server, const Folder& folder, Request request, std::vector<std::string> names,
-          const char* secret = kSecret, int timeout_ms = 5000) {
+          const char* secret = kSecret, int timeout_ms = 5000, Transport transport = Transport::Tcp) {
   Asked asked;
-  ClientOptions options{.session = {.timeout_ms = timeout_ms, .transport = Transport::Tcp},
+  ClientOptions options{.session = {.timeout_ms = timeout_ms, .transport = transport},
                         .server = server,
                         .request = std::move(request)};
   (options.request.verb == Verb::Push ? options.names : options.request.names) = std::move(names);
@@ -125,12 +125,14 @@ Asked ask(const path::Address& server, const Folder& folder, Request request, st
   return asked;
 }
 Asked push(const path::Address& server, const Folder& from, std::vector<std::string> names,
-           Digest digest = Digest::Xxh128) {
-  return ask(server, from, {.verb = Verb::Push, .digest = digest, .sync = false}, std::move(names));
+           Digest digest = Digest::Xxh128, Transport transport = Transport::Tcp) {
+  return ask(server, from, {.verb = Verb::Push, .digest = digest, .sync = false}, std::move(names), kSecret,
+             5000, transport);
 }
 Asked pull(const path::Address& server, const Folder& to, std::vector<std::string> names,
-           Digest digest = Digest::Xxh128) {
-  return ask(server, to, {.verb = Verb::Pull, .digest = digest, .sync = false}, std::move(names));
+           Digest digest = Digest::Xxh128, Transport transport = Transport::Tcp) {
+  return ask(server, to, {.verb = Verb::Pull, .digest = digest, .sync = false}, std::move(names), kSecret,
+             5000, transport);
 }
 
 /// Between a client and a server: after so many bytes, in both directions together, both connections are
@@ -271,7 +273,11 @@ TEST_CASE("bulk: an RDMA endpoint that no queue pair can have is refused") {
 }
 
 TEST_CASE("bulk: files and folders arrive as they were sent, both ways, with each digest") {
-  const auto digest = GENERATE(Digest::None, Digest::Xxh128, Digest::Sha256);
+  const auto [digest, client, server] =
+      GENERATE(table<Digest, Transport, Transport>({{Digest::None, Transport::Tcp, Transport::Tcp},
+                                                    {Digest::Xxh128, Transport::Uring, Transport::Tcp},
+                                                    {Digest::Sha256, Transport::Tcp, Transport::Uring},
+                                                    {Digest::None, Transport::Uring, Transport::Uring}}));
   const Folder here;
   const Folder there;
   for (const std::size_t size : {0UL, 1UL, 65536UL, (1UL << 20U) + 1, 8UL << 20U})
@@ -282,14 +288,15 @@ TEST_CASE("bulk: files and folders arrive as they were sent, both ways, with eac
   write(here / "set/old", "of before 1970");
   const timespec before[] = {{.tv_sec = -5, .tv_nsec = 0}, {.tv_sec = -5, .tv_nsec = 0}};
   REQUIRE(::utimensat(AT_FDCWD, (here / "set/old").c_str(), before, 0) == 0);
-  Serving serving(there);
-  const Asked pushed = push(serving.address(), here, {"set"}, digest);
+  Serving serving(there, kSecret, {.session = {.transport = server}});
+  const Asked pushed = push(serving.address(), here, {"set"}, digest, client);
   REQUIRE(pushed.status);
   CHECK(pushed.totals.files == 6);
+  CHECK(pushed.totals.how == (client == Transport::Uring ? "uring" : "tcp"));
   CHECK(pushed.totals.left_out == 1);
   CHECK(pushed.totals.failed == 0);
   const Folder back;
-  const Asked pulled = pull(serving.address(), back, {"set"}, digest);
+  const Asked pulled = pull(serving.address(), back, {"set"}, digest, client);
   REQUIRE(pulled.status);
   CHECK(pulled.totals.files == 6);
   for (const Folder* folder : {&there, &back}) {
@@ -304,7 +311,7 @@ TEST_CASE("bulk: files and folders arrive as they were sent, both ways, with eac
     CHECK(parts_in(folder->name()) == 0);
   }
   // And once more: nothing is to be done.
-  const Asked again = push(serving.address(), here, {"set"}, digest);
+  const Asked again = push(serving.address(), here, {"set"}, digest, client);
   REQUIRE(again.status);
   CHECK(again.totals.moved_bytes == 0);
   CHECK(again.totals.skipped == 6);
@@ -342,6 +349,7 @@ TEST_CASE("bulk: whoever does not know the secret gets nothing, and neither does
 TEST_CASE(
     "bulk: a connection that ends at any point leaves a whole file or none, and the next session goes on") {
   const auto verb = GENERATE(Verb::Push, Verb::Pull);
+  const auto transport = GENERATE(Transport::Tcp, Transport::Uring);
   const Folder source;
   const std::string content = random_content(3 << 20);
   write(source / "set/big", content);
@@ -349,17 +357,17 @@ TEST_CASE(
   std::uint64_t resumed = 0;
   // The handshake and the request byte by byte or nearly so, then the content.
   std::vector<std::uint64_t> points;
-  for (std::uint64_t at = 0; at < 520; at += 29) points.push_back(at);
+  for (std::uint64_t at = 0; at < 520 && transport == Transport::Tcp; at += 29) points.push_back(at);
   for (std::uint64_t at = 1000; at < (3U << 20U) + 1500; at += 262'139) points.push_back(at);
   for (const std::uint64_t at : points) {
     INFO("cut after " << at << " bytes");
     const Folder sink;
-    Serving serving(verb == Verb::Push ? sink : source);
+    Serving serving(verb == Verb::Push ? sink : source, kSecret, {.session = {.transport = transport}});
     bool did = false;
     {
       const Proxy proxy(serving.address(), Proxy::Fault::Cut, at);
-      const Asked cut =
-          verb == Verb::Push ? push(proxy.address(), source, {"set"}) : pull(proxy.address(), sink, {"set"});
+      const Asked cut = verb == Verb::Push ? push(proxy.address(), source, {"set"}, Digest::Xxh128, transport)
+                                           : pull(proxy.address(), sink, {"set"}, Digest::Xxh128, transport);
       did = proxy.did();
       if (did && cut.status) FAIL("it says that all is well");
     }
@@ -509,6 +517,7 @@ TEST_CASE("bulk: a file that changes while it is read does not arrive") {
   write(source / "file", random_content(4 << 20));
   Serving serving(sink);
   const auto way = GENERATE(0, 1);
+  const auto transport = GENERATE(Transport::Tcp, Transport::Uring);
   std::atomic<bool> changed = false;
   const auto change_once = [&]() -> std::uint64_t {
     if (changed.exchange(true)) return 0;
@@ -518,7 +527,7 @@ TEST_CASE("bulk: a file that changes while it is read does not arrive") {
   };
   const ClientOptions options{.session = {.timeout_ms = 5000,
                                           .pacers = {std::make_shared<Pacer>(change_once)},
-                                          .transport = Transport::Tcp},
+                                          .transport = transport},
                               .server = serving.address(),
                               .request = {.verb = Verb::Push},
                               .names = {"file"}};

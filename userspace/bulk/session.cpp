@@ -16,7 +16,9 @@
 #include "base/stop.hpp"
 #include "bulk/agree.hpp"
 #include "bulk/channel.hpp"
+#include "bulk/tcp_plane.hpp"
 #include "bulk/transfer.hpp"
+#include "bulk/uring_plane.hpp"
 
 namespace agentnic::bulk {
 namespace {
@@ -31,10 +33,16 @@ std::string peer_of(int fd) {
 }
 
 Offered offered_by(const SessionOptions& options, Connect connect, bool receives) {
-  return {.may = options.transport != Transport::Tcp,
+  return {.may = options.transport == Transport::Auto || options.transport == Transport::Rdma,
           .rdma = options.rdma,
           .connect = connect,
           .receives = receives};
+}
+
+/// For this thread.
+Result<std::unique_ptr<Plane>> open_path_a(Transport transport) {
+  if (transport == Transport::Uring) return UringPlane::open();
+  return std::make_unique<TcpPlane>();
 }
 
 Status send_listed(Transfer& transfer, const Root& root, const std::vector<std::string>& names) {
@@ -51,6 +59,7 @@ Status run_client(const ClientOptions& options, const Secret& secret, const Root
   std::vector<std::string> left_out;
   std::vector<Offer> files;
   if (push) files = ANIC_TRY(root.list(options.names, left_out));  // before anybody is asked for anything
+  auto path_a = ANIC_TRY(open_path_a(options.session.transport));
   Channel channel(ANIC_TRY(path::TcpStream::connect(options.server)), options.server.text(),
                   options.session.timeout_ms);
   ANIC_TRY(channel.prove_as_client(secret));
@@ -67,7 +76,8 @@ Status run_client(const ClientOptions& options, const Secret& secret, const Root
                     .meter = meter,
                     .digest = options.request.digest,
                     .sync = options.request.sync,
-                    .rdma = std::move(path.rdma)};
+                    .rdma = std::move(path.rdma),
+                    .path_a = std::move(path_a)};
   const Status done = push ? send_files(transfer, root, files, left_out.size())
                            : receive_files(transfer, root, options.request.names);
   meter.tell({});
@@ -77,6 +87,7 @@ Status run_client(const ClientOptions& options, const Secret& secret, const Root
 
 Result<Server> Server::open(const path::Address& local, const ServerOptions& options, const Secret& secret,
                             const Root& root) {
+  ANIC_TRY(open_path_a(options.session.transport));  // each session will
   return Server(ANIC_TRY(path::TcpListener::listen(local)), options, secret, root);
 }
 
@@ -139,6 +150,7 @@ Status Server::serve_request(Channel& channel, Served& served) const {
   const bool push = request.verb == Verb::Push;
   served.verb = push ? "push" : "pull";
   if (push && options_.read_only) return fail(Exit::Failed, "it takes no files");
+  auto path_a = ANIC_TRY(open_path_a(options_.session.transport));
   Agreed path;
   if (request.rdma)
     path = ANIC_TRY(agree_as_server(channel, offered_by(options_.session, request.connect, push)));
@@ -153,7 +165,8 @@ Status Server::serve_request(Channel& channel, Served& served) const {
                     .meter = meter,
                     .digest = request.digest,
                     .sync = request.sync,
-                    .rdma = std::move(path.rdma)};
+                    .rdma = std::move(path.rdma),
+                    .path_a = std::move(path_a)};
   const Status done = [&]() -> Status {
     const Root root = ANIC_TRY(root_->below(request.folder, push));
     return push ? receive_files(transfer, root) : send_listed(transfer, root, request.names);

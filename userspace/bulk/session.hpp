@@ -23,9 +23,10 @@ namespace agentnic::bulk {
 
 /// Which path content takes.
 enum class Transport : std::uint8_t {
-  Auto,  ///< path C where both ends have it, else path A
-  Tcp,
-  Rdma,  ///< or nothing: Unsupported
+  Auto,   ///< path C where both ends have it, else path A by Tcp
+  Tcp,    ///< path A by sockets
+  Uring,  ///< path A by io_uring, or nothing: Unsupported
+  Rdma,   ///< or nothing: Unsupported
 };
 
 /// What both ends are told.

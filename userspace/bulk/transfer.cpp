@@ -6,7 +6,7 @@ namespace agentnic::bulk {
 void Transfer::leave_rdma(const std::string& why) {
   if (!rdma) return;
   rdma.reset();
-  meter.tell({.what = Event::What::Fallback, .how = "tcp", .why = why});
+  meter.tell({.what = Event::What::Fallback, .how = path_a->name(), .why = why});
 }
 
 Result<bool> Transfer::take_fallback() {

@@ -18,7 +18,6 @@
 #include "bulk/meter.hpp"
 #include "bulk/plane.hpp"
 #include "bulk/root.hpp"
-#include "bulk/tcp_plane.hpp"
 
 namespace agentnic::bulk {
 
@@ -27,12 +26,12 @@ struct Transfer {
   Channel& channel;
   Meter& meter;
   Digest digest = Digest::Xxh128;
-  bool sync = true;             ///< of who receives
-  std::unique_ptr<Plane> rdma;  ///< path C, until it fails
-  std::unique_ptr<Plane> tcp = std::make_unique<TcpPlane>();
+  bool sync = true;               ///< of who receives
+  std::unique_ptr<Plane> rdma;    ///< path C, until it fails
+  std::unique_ptr<Plane> path_a;  ///< always there
 
-  [[nodiscard]] Plane& plane() const { return rdma ? *rdma : *tcp; }
-  /// Goes on with TCP.
+  [[nodiscard]] Plane& plane() const { return rdma ? *rdma : *path_a; }
+  /// Goes on by path A.
   void leave_rdma(const std::string& why);
   /// The same when the peer's next word is that it does; whether it was.
   Result<bool> take_fallback();

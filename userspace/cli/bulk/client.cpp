@@ -79,7 +79,7 @@ class Teller {
     if (event.what == What::Failed) {
       std::cerr << fmt::format("agentnic-bulk: {}: {}\n", event.path, event.why);
     } else if (event.what == What::Fallback) {
-      std::cerr << fmt::format("agentnic-bulk: goes on by tcp: {}\n", event.why);
+      std::cerr << fmt::format("agentnic-bulk: goes on by {}: {}\n", event.how, event.why);
     } else if (options_.verbose) {
       std::cout << fmt::format("{} {} bytes{}\n", event.path, event.bytes,
                                event.what == What::Skipped ? ", there already"
@@ -169,7 +169,7 @@ Result<int> run(Options options, bulk::Verb verb) {
       .session = ANIC_TRY(session_options(options.bulk)), .server = server, .request = {}};
   client.request = {.verb = verb,
                     .digest = kDigests.at(options.digest),
-                    .rdma = options.bulk.transport != "tcp",
+                    .rdma = options.bulk.transport == "auto" || options.bulk.transport == "rdma",
                     .connect = kConnects.at(options.connect),
                     .sync = !options.no_sync,
                     .rate_bps = ANIC_TRY(rate_of(options.bulk)),

@@ -15,8 +15,10 @@
 namespace agentnic::cli {
 namespace {
 
-const std::map<std::string, bulk::Transport> kTransports = {
-    {"auto", bulk::Transport::Auto}, {"tcp", bulk::Transport::Tcp}, {"rdma", bulk::Transport::Rdma}};
+const std::map<std::string, bulk::Transport> kTransports = {{"auto", bulk::Transport::Auto},
+                                                            {"tcp", bulk::Transport::Tcp},
+                                                            {"uring", bulk::Transport::Uring},
+                                                            {"rdma", bulk::Transport::Rdma}};
 
 double gbps(std::uint64_t bytes, double seconds) {
   return seconds > 0 ? static_cast<double>(bytes) * 8e-9 / seconds : 0;
@@ -51,7 +53,9 @@ void add_bulk_options(CLI::App& command, BulkOptions& options) {
       .add_option("--timeout", options.timeout_s, "seconds without a byte after which the other end is gone")
       ->capture_default_str()
       ->check(CLI::Range(1U, 3600U));
-  command.add_option("--transport", options.transport, "auto: RDMA where both ends have it, else TCP")
+  command
+      .add_option("--transport", options.transport,
+                  "auto: RDMA where both ends have it, else TCP; uring: TCP over io_uring")
       ->capture_default_str()
       ->check(CLI::IsMember(kTransports));
   command.add_option("--device", options.device,
