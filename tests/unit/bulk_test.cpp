@@ -22,6 +22,8 @@
 
 #include "bulk/channel.hpp"
 #include "bulk/session.hpp"
+#include "bulk/tcp_plane.hpp"
+#include "bulk/uring_plane.hpp"
 #include "path/rdma/endpoint.hpp"
 
 using namespace agentnic;
@@ -562,6 +564,43 @@ TEST_CASE(
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   CHECK(refused.status.error().what.find("it takes no files") != std::string::npos);
+}
+
+TEST_CASE("bulk: what cannot be written is told, and the next word of the peer is found behind it") {
+  const bool over_uring = GENERATE(false, true);
+  const auto digest = GENERATE(Digest::None, Digest::Xxh128);
+  auto listener = path::TcpListener::listen(path::Address::parse("127.0.0.1", 0).value());
+  REQUIRE(listener);
+  const std::jthread peer([address = path::Address::of_socket(listener->fd()).value()] {
+    Channel channel(path::TcpStream::connect(address).value(), "", 5000);
+    if (!channel.prove_as_client(Secret(std::string(kSecret)))) return;
+    const Bytes content(kDataMost);
+    static_cast<void>(channel.begin_data(content.size()));
+    static_cast<void>(channel.send_all(content));
+    channel.end_data();
+    static_cast<void>(channel.send(Kind::Fallback, Reason{.reason = "a word"}));
+    static_cast<void>(channel.peek());  // until the other end is through
+  });
+  std::optional<path::TcpStream> stream;
+  while (listener->accept(stream) != path::Accepted::One) listener->wait(1'000'000'000);
+  Channel channel(std::move(*stream), "", 5000);
+  REQUIRE(channel.prove_as_server(Secret(std::string(kSecret))));
+  channel.trust(5000);
+  const UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
+  REQUIRE(full);
+  std::unique_ptr<Plane> plane = std::make_unique<TcpPlane>();
+  if (over_uring) plane = UringPlane::open().value();
+  Hasher hasher(digest);
+  Meter meter({}, {});
+  const auto outcome =
+      plane->receive(channel, {.fd = full.get(), .from = 0, .to = 4 * kDataMost}, hasher, meter);
+  REQUIRE(outcome);
+  CHECK(outcome->ending == Ending::File);
+  CHECK(outcome->bytes == 0);
+  CHECK(outcome->why.starts_with("write: "));
+  const auto word = channel.expect<Reason>(Kind::Fallback);
+  REQUIRE(word);
+  CHECK(word->reason == "a word");
 }
 
 TEST_CASE("bulk: a rate is kept to") {

@@ -42,9 +42,10 @@ struct Totals {
   std::uint64_t skipped = 0;
   std::uint64_t failed = 0;
   std::uint64_t left_out = 0;
-  std::uint64_t moved_bytes = 0;  ///< of content, that went over the network
-  std::uint64_t there_bytes = 0;  ///< of content, that did not have to
-  std::uint64_t begin_ns = 0;     ///< CLOCK_MONOTONIC
+  std::uint64_t moved_bytes = 0;      ///< of content, that went over the network
+  std::uint64_t there_bytes = 0;      ///< of content, that did not have to
+  std::uint64_t registration_ns = 0;  ///< of memory for RDMA, before content moved; in no rate
+  std::uint64_t begin_ns = 0;         ///< CLOCK_MONOTONIC
   std::uint64_t end_ns = 0;
   std::string how = {};           ///< the path that was obtained at first
   std::string fallback = {};      ///< why it was left, or empty

@@ -72,6 +72,7 @@ Status run_client(const ClientOptions& options, const Secret& secret, const Root
     return fail(Exit::Unsupported, "use RDMA: " + path.why_not);
   Meter meter(options.session.pacers, tell);
   meter.totals.why_not_rdma = path.why_not;
+  if (path.rdma) meter.totals.registration_ns = path.rdma->registration_ns();
   Transfer transfer{.channel = channel,
                     .meter = meter,
                     .digest = options.request.digest,
@@ -161,6 +162,7 @@ Status Server::serve_request(Channel& channel, Served& served) const {
   if (request.rate_bps != 0)
     pacers.push_back(std::make_shared<Pacer>([rate = request.rate_bps] { return rate; }));
   Meter meter(std::move(pacers), {});
+  if (path.rdma) meter.totals.registration_ns = path.rdma->registration_ns();
   Transfer transfer{.channel = channel,
                     .meter = meter,
                     .digest = request.digest,

@@ -22,6 +22,7 @@
 #include "base/file.hpp"
 #include "base/stop.hpp"
 #include "base/unique_fd.hpp"
+#include "lab/bulk_files.hpp"
 #include "lab/pairs.hpp"
 #include "lab/round_trip.hpp"
 #include "policy/model.hpp"
@@ -101,52 +102,12 @@ Result<double> our_gbps(const Bench& bench) {
   return json.at("gbps").get<double>();
 }
 
-/// A folder in memory with a file of random content, a place to put it, and a secret; it goes with its owner.
-class BulkFiles {
- public:
-  static Result<BulkFiles> make(std::uint64_t bytes) {
-    std::string name = "/dev/shm/agentnic-bench-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) return fail_errno(errno, "make the folder " + name);
-    BulkFiles made(name);
-    for (const std::string& folder : {made.folder(), made.to()}) {
-      if (::mkdir(folder.c_str(), 0700) != 0) return fail_errno(errno, "make the folder " + folder);
-    }
-    const std::string path = made.folder() + "/file";
-    const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    if (!fd) return fail_errno(errno, "write " + path);
-    std::mt19937_64 random(std::random_device{}());
-    std::vector<std::uint64_t> piece((1 << 20) / sizeof(std::uint64_t));
-    for (std::uint64_t at = 0; at < bytes; at += 1 << 20) {
-      std::ranges::generate(piece, random);
-      if (const int code = write_at(fd.get(), std::as_bytes(std::span(piece)), at); code != 0)
-        return fail_errno(code, "write " + path);
-    }
-    ANIC_TRY(keep_new_file(made.secret(), fmt::format("{:016x}{:016x}", random(), random()), 0400));
-    return made;
-  }
-  BulkFiles(BulkFiles&& other) noexcept : name_(std::exchange(other.name_, {})) {}
-  BulkFiles& operator=(BulkFiles&&) = delete;
-  BulkFiles(const BulkFiles&) = delete;
-  BulkFiles& operator=(const BulkFiles&) = delete;
-  ~BulkFiles() {
-    std::error_code ignored;
-    if (!name_.empty()) std::filesystem::remove_all(name_, ignored);
-  }
-  [[nodiscard]] std::string folder() const { return name_ + "/from"; }
-  [[nodiscard]] std::string to() const { return name_ + "/to"; }
-  [[nodiscard]] std::string secret() const { return name_ + "/secret"; }
-
- private:
-  explicit BulkFiles(std::string name) : name_(std::move(name)) {}
-  std::string name_;
-};
-
 constexpr std::uint64_t kFileBytes = 1ULL << 30U;
 
 /// The row of agentnic-bulk with this digest.
 Result<Json> bulk_row(const Bench& bench, const std::string& id, const std::string& digest, double target) {
   ANIC_TRY(lab_aggregate(bench.lab));
-  const BulkFiles files = ANIC_TRY(BulkFiles::make(kFileBytes));
+  const BulkFiles files = ANIC_TRY(BulkFiles::make(kFileBytes, 1));
   const std::string program = std::filesystem::path(bench.program).replace_filename("agentnic-bulk");
   const std::string address = fmt::format("{}:{}", bench.lab.server.ipv4, kBulkPort);
   const auto command = [&](const Host& host, int cpu, std::initializer_list<std::string> words) {
@@ -159,11 +120,9 @@ Result<Json> bulk_row(const Bench& bench, const std::string& id, const std::stri
       command(bench.lab.server, bench.server_cpu, {"serve", "--root", files.to(), "--listen", address})));
   ANIC_TRY(server.read_line(kAnswerMs));
   const auto ours = [&](Pairs&) -> Result<double> {
-    std::error_code ignored;
-    std::filesystem::remove(files.to() + "/file", ignored);
-    const std::string said =
-        ANIC_TRY(run_program(command(bench.lab.client, bench.client_cpu,
-                                     {"push", address, files.folder() + "/file", "--digest", digest})));
+    ANIC_TRY(files.empty_to());
+    const std::string said = ANIC_TRY(run_program(command(
+        bench.lab.client, bench.client_cpu, {"push", address, files.folder() + "/0", "--digest", digest})));
     const std::size_t last = said.rfind('\n', said.size() - 2);
     const Json end = Json::parse(said.substr(last == std::string::npos ? 0 : last + 1), nullptr, false);
     if (end.is_discarded() || end.value("moved_bytes", std::uint64_t{0}) != kFileBytes)
@@ -177,7 +136,7 @@ Result<Json> bulk_row(const Bench& bench, const std::string& id, const std::stri
        .unit = "x",
        .peer = "iperf3 (Gbit/s)",
        .note = fmt::format("agentnic-bulk push of 1 GiB over veth, from and to files in memory, digest {}, "
-                           "from connect to the end of the session: {:.2f} Gbit/s",
+                           "from the first offer to the end of the session: {:.2f} Gbit/s",
                            digest, spread(pairs.ours).median)},
       ratios, ratios, spread(pairs.peers).median, target, Bound::AtLeast, pairs.problem);
 }

@@ -23,6 +23,7 @@
 #include "kern/owner_page.hpp"
 #include "kern/queue_rules.hpp"
 #include "lab/bulk.hpp"
+#include "lab/bulk_paths.hpp"
 #include "lab/compare.hpp"
 #include "lab/environment.hpp"
 #include "lab/experiment.hpp"
@@ -71,6 +72,7 @@ struct Options {
   double duration_s = 1;
   double repeat_s = 0.6;
   int repeats = 5;
+  std::uint64_t mib = 64;
   int cpu = -1;
   bool json = false;
   bool bulk = false;
@@ -479,6 +481,18 @@ Result<int> report(const Options& options) {
   return 0;
 }
 
+Result<int> bulk(const Options& options) {
+  ANIC_TRY(kern::need_privileges("bulk"));
+  const Json result = ANIC_TRY(lab::run_bulk_paths({.mib = options.mib, .repeats = options.repeats}));
+  if (!options.out.empty()) ANIC_TRY(write_file(options.out, result.dump(1) + "\n"));
+  if (options.json) {
+    cli::print_json(result);
+  } else {
+    std::cout << lab::bulk_paths_table(result);
+  }
+  return static_cast<int>(result.at("write").at("valid").get<bool>() ? Exit::Done : Exit::Failed);
+}
+
 Result<int> compare(const Options& options) {
   if (options.list) {
     for (const auto& benchmark : lab::benchmarks())
@@ -643,6 +657,18 @@ int main(int argc, char** argv) {
   compare_command->add_option("--out", options.out, "write the list to this file too");
   compare_command->add_flag("--list", options.list, "say which there are");
   compare_command->add_flag("--json", options.json, "print the list as JSON");
+
+  auto* bulk_command = program.command(
+      "bulk", "agentnic-bulk by TCP, io_uring and soft-RoCE, and RDMA WRITE beside ib_write_bw, in a lab",
+      [&] { return bulk(options); });
+  bulk_command->add_option("--mib", options.mib, "of content in each session")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  bulk_command->add_option("--repeats", options.repeats, "of each row, by turns")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100));
+  bulk_command->add_option("--out", options.out, "write the result to this file too");
+  bulk_command->add_flag("--json", options.json, "print the result instead of its table");
 
   return program.main(argc, argv);
 }

@@ -103,6 +103,7 @@ Json to_json(const bulk::Totals& totals) {
           {"planned_bytes", totals.planned_bytes},
           {"moved_bytes", totals.moved_bytes},
           {"there_bytes", totals.there_bytes},
+          {"registration_us", static_cast<double>(totals.registration_ns) * 1e-3},
           {"seconds", totals.seconds()},
           {"gbps", gbps(totals.moved_bytes, totals.seconds())},
           {"obtained", or_null(totals.how)},
@@ -115,8 +116,11 @@ std::string summary(const bulk::Totals& totals) {
   std::string text = fmt::format("{} file{}, {:.1f} MB in {:.2f} s ({:.2f} Gbit/s) by {}", totals.files,
                                  totals.files == 1 ? "" : "s", static_cast<double>(totals.moved_bytes) * 1e-6,
                                  totals.seconds(), gbps(totals.moved_bytes, totals.seconds()), totals.how);
+  if (totals.registration_ns != 0)
+    text += fmt::format(", its memory registered in {:.2f} ms before",
+                        static_cast<double>(totals.registration_ns) * 1e-6);
   if (!totals.why_not_rdma.empty()) text += fmt::format(" (no RDMA: {})", totals.why_not_rdma);
-  if (!totals.fallback.empty()) text += fmt::format(", then tcp: {}", totals.fallback);
+  if (!totals.fallback.empty()) text += fmt::format(", then by path A: {}", totals.fallback);
   if (totals.skipped != 0) text += fmt::format("; {} there already", totals.skipped);
   if (totals.left_out != 0) text += fmt::format("; {} left out: neither files nor folders", totals.left_out);
   if (totals.failed != 0) text += fmt::format("; {} failed", totals.failed);
