@@ -51,5 +51,43 @@ bulk() {
 
 same_files() { diff -r "$1" "$2" >"$WORK/diff" || fail "$2 is not $1: $(<"$WORK/diff")"; }
 
-# part_has BYTES: so much of a file has arrived.
-part_has() { [ "$(find "$WORK/served" -name '.agentnic-part*' -printf '%s\n' | head -n 1)" -ge "$1" ] 2>/dev/null; }
+# part_has BYTES [FOLDER]: so much of a file has arrived.
+part_has() { [ "$(find "${2:-$WORK/served}" -name '.agentnic-part*' -printf '%s\n' | head -n 1)" -ge "$1" ] 2>/dev/null; }
+
+# killed_and_resumed WHERE_SERVER WHERE_CLIENT ADDRESS RATE BYTES "SERVE OPTIONS" PUSH_OPTIONS...: of a push of the one file in
+# $WORK/files the client, then the server is killed when so much has arrived; the next push goes on from there.
+killed_and_resumed() {
+    local -n clients=$2
+    local whom pusher on=$1 address=$3 rate=$4 bytes=$5 name
+    local -a serve
+    read -ra serve <<<"$6"
+    name=$(ls "$WORK/files")
+    bulk_push=("${clients[@]}" "$BULK" push "$address:9200" "$WORK/files" --secret "$WORK/secret" --json "${@:7}")
+    bulk_serve "$on" "$address" "${serve[@]}"
+    for whom in client server; do
+        rm -rf "$WORK/served/files"
+        "${bulk_push[@]}" --rate "$rate" >"$WORK/push" 2>"$WORK/push.err" &
+        pusher=$!
+        until_true 20 part_has "$bytes"
+        if [ $whom = client ]; then
+            kill -KILL $pusher
+            wait $pusher || true
+        else
+            kill -KILL "$bulk_pid"
+            wait "$bulk_pid" || true
+            wait $pusher && fail "push says that all is well"
+            grep -q 'the connection is gone' "$WORK/push.err" || fail "push did not say why: $(<"$WORK/push.err")"
+            bulk_serve "$on" "$address" "${serve[@]}"
+        fi
+        [ ! -e "$WORK/served/files/$name" ] || fail "half a file is in its place"
+        until_true 20 bulk_pushes_on "$bytes"
+        same_files "$WORK/files" "$WORK/served/files"
+        equal "$(find "$WORK/served" -name '.agentnic-part*')" "" "parts left"
+    done
+    bulk_stop
+}
+# The server of a client that was killed may still have the part.
+bulk_pushes_on() {
+    try "${bulk_push[@]}"
+    [ "$status" = 0 ] && [ "$(jq -s "map(select(.event == \"file\"))[0].resumed_bytes >= $1" <<<"$out")" = true ]
+}

@@ -32,33 +32,8 @@ test_case "bulk: whoever is killed in the middle, the next session goes on where
 killed() {
     bulk_begin
     make_files 6000000
-    bulk_serve ON_SERVER $SERVER_IP
-    local whom
-    for whom in client server; do
-        rm -rf "$WORK/served/files"
-        "${ON_CLIENT[@]}" "$BULK" push $SERVER_IP:9200 "$WORK/files" --secret "$WORK/secret" --rate 16Mbit --json >"$WORK/push" 2>"$WORK/push.err" &
-        local pusher=$!
-        until_true 10 part_has 1000000
-        if [ $whom = client ]; then
-            kill -KILL $pusher
-            wait $pusher || true
-        else
-            kill -KILL "$bulk_pid"
-            wait "$bulk_pid" || true
-            wait $pusher && fail "push says that all is well"
-            grep -q 'the connection is gone' "$WORK/push.err" || fail "push did not say why: $(<"$WORK/push.err")"
-            bulk_serve ON_SERVER $SERVER_IP
-        fi
-        [ ! -e "$WORK/served/files/6000000" ] || fail "half a file is in its place"
-        until_true 10 bulk_pushes_on
-        same_files "$WORK/files" "$WORK/served/files"
-        equal "$(find "$WORK/served" -name '.agentnic-part*')" "" "parts left"
-    done
-}
-# The server of a client that was killed may still have the part.
-bulk_pushes_on() {
-    try "${ON_CLIENT[@]}" "$BULK" push $SERVER_IP:9200 "$WORK/files" --secret "$WORK/secret" --json
-    [ "$status" = 0 ] && [ "$(jq -s 'map(select(.event == "file"))[0].resumed_bytes >= 1000000' <<<"$out")" = true ]
+    killed_and_resumed ON_SERVER ON_CLIENT $SERVER_IP 16Mbit 1000000 ""
+    killed_and_resumed ON_SERVER ON_CLIENT $SERVER_IP 16Mbit 1000000 "--transport uring" --transport uring
 }
 
 test_case "bulk: a disk that is full takes what it can hold, says what it cannot, and keeps no half of it" full

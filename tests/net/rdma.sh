@@ -107,45 +107,21 @@ broken_by() {
     bulk_serve HERE $ADDRESS --slots 4 --slot-kib 64
     "$BULK" "${words[@]}" --secret "$WORK/secret" --rate 8Mbit --json >"$WORK/moved" 2>"$WORK/moved.err" &
     pid=$!
-    until_true 20 has_part "$into" 500000
+    until_true 20 part_has 500000 "$into"
     "${@:2}"
     wait $pid || fail "$1: $(<"$WORK/moved.err")"
     same_files "$WORK/files" "$into/files"
     bulk_stop
     became=$(jq -s -c '[.[-1] | .obtained, (.fallback | type), .files] + [map(select(.event == "file"))[0].by]' "$WORK/moved")
 }
-has_part() { [ "$(find "$1" -name '.agentnic-part*' -printf '%s\n' | head -n 1)" -ge "$2" ] 2>/dev/null; }
 
 test_case "rdma: whoever is killed in the middle leaves nothing in the kernel, and the next session goes on" killed smoke
 killed() {
     bulk_begin
     make_files 4000000
     before=$(resources)
-    bulk_serve HERE $ADDRESS --slots 4 --slot-kib 64 --timeout 5
-    local whom pid
-    for whom in client server; do
-        rm -rf "$WORK/served/files"
-        "$BULK" push $ADDRESS:9200 "$WORK/files" --secret "$WORK/secret" --transport rdma --rate 8Mbit --json >"$WORK/moved" 2>"$WORK/moved.err" &
-        pid=$!
-        until_true 20 part_has 300000
-        if [ $whom = client ]; then
-            kill -KILL $pid
-            wait $pid || true
-        else
-            kill -KILL "$bulk_pid"
-            wait "$bulk_pid" || true
-            wait $pid && fail "push says that all is well"
-            bulk_serve HERE $ADDRESS --slots 4 --slot-kib 64
-        fi
-        until_true 20 pushes_on
-        same_files "$WORK/files" "$WORK/served/files"
-    done
-    bulk_stop
+    killed_and_resumed HERE HERE $ADDRESS 8Mbit 300000 "--slots 4 --slot-kib 64 --timeout 5" --transport rdma
     until_true 5 none_left
-}
-pushes_on() {
-    try "$BULK" push $ADDRESS:9200 "$WORK/files" --secret "$WORK/secret" --transport rdma --json
-    [ "$status" = 0 ] && [ "$(jq -s 'map(select(.event == "file"))[0].resumed_bytes >= 300000' <<<"$out")" = true ]
 }
 
 test_case "rdma: memory beyond the limit is refused with the remedy, or goes on by TCP" locked smoke

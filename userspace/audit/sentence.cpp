@@ -234,11 +234,6 @@ std::string lost(const anic_record& record) {
   return fmt::format("{} records found no room and are LOST: {}", sum, fmt::join(kinds, ", "));
 }
 
-template <typename Value>
-Json or_null(bool there, Value&& value) {
-  return there ? Json(std::forward<Value>(value)) : Json(nullptr);
-}
-
 void add_change(Json& json, const anic_record& record, const Names& names) {
   const std::string unit(value_unit(record.proposed));
   json["change"] = policy::change_name(record.proposed);

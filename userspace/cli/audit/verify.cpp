@@ -32,8 +32,6 @@ const char* word_of(audit::Verdict verdict) {
                                              : "cannot tell";
 }
 
-Json or_null(const auto& optional) { return optional ? Json(*optional) : Json(nullptr); }
-
 Json fault_json(const std::optional<audit::Fault>& fault) {
   if (!fault) return nullptr;
   return {{"attack", audit::attack_name(fault->attack)},

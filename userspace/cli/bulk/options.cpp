@@ -24,8 +24,6 @@ double gbps(std::uint64_t bytes, double seconds) {
   return seconds > 0 ? static_cast<double>(bytes) * 8e-9 / seconds : 0;
 }
 
-Json or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
-
 // Of a budget, which is of bytes on the wire: the rest is for headers. RoCEv2 with an MTU of 1024 takes 8 %.
 constexpr std::uint64_t kContentPercent = 90;
 

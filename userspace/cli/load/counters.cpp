@@ -252,11 +252,6 @@ Json tenants_json(const kern::Stats& stats, anic_direction direction) {
   return tenants;
 }
 
-template <typename Value>
-Json or_null(const std::optional<Value>& value) {
-  return value ? Json(*value) : Json(nullptr);
-}
-
 Json turn_json(const anic_turn_lane& turn, std::uint64_t slo_ns) {
   Json buckets = Json::array();
   for (std::uint32_t i = 0; i < ANIC_TURN_BUCKETS; ++i) {

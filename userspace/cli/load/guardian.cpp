@@ -19,11 +19,6 @@
 namespace agentnic::cli {
 namespace {
 
-template <typename Value>
-Json or_null(bool there, Value&& value) {
-  return there ? Json(std::forward<Value>(value)) : Json(nullptr);
-}
-
 std::uint64_t unix_ns(std::uint64_t monotonic_ns, const audit::Names& names) {
   return monotonic_ns + static_cast<std::uint64_t>(names.wall_ahead_ns);
 }

@@ -41,13 +41,6 @@ std::optional<bool> has_feature(const kern::Driver& driver, std::uint64_t bit) {
 
 std::string mark(std::optional<bool> answer) { return answer ? (*answer ? "yes" : "no") : "?"; }
 
-template <typename Value>
-Json or_null(const std::optional<Value>& value) {
-  return value ? Json(*value) : Json(nullptr);
-}
-
-Json or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
-
 // --- JSON ---
 
 Json to_json(const probe::Feature& feature) {
