@@ -9,6 +9,7 @@ OF_ALL=rdma
 . "$(dirname "$0")/../harness/bulk.sh"
 
 ADDRESS=198.18.1.1 # of rxe0, looped back
+ADDRESS6=2001:db8:1::1
 
 # What the kernel has of RDMA: queue pairs, completion queues, memory regions, protection domains.
 resources() { rdma -j resource show | jq -c 'map(del(.ifindex))'; }
@@ -66,6 +67,22 @@ bulk_by_rdma() {
     equal "$(jq -r .obtained <<<"$ended")" tcp "path obtained"
     bulk_stop
     until_true 5 none_left
+}
+
+test_case "rdma: over IPv6 as over IPv4, by either way to connect" over_ipv6 smoke
+over_ipv6() {
+    local connect
+    bulk_begin
+    make_files 1 300000
+    trap 'ip addr del $ADDRESS6/64 dev rdma0; rm -rf "$WORK"' EXIT
+    ip addr add $ADDRESS6/64 dev rdma0 nodad
+    bulk_serve HERE "[$ADDRESS6]" --slots 4 --slot-kib 64
+    for connect in exchange cm; do
+        bulk HERE push "[$ADDRESS6]:9200" "$WORK/files" --to $connect --transport rdma --connect $connect
+        equal "$(jq -r '[.obtained, .fallback] | tojson' <<<"$ended")" '["rdma",null]' "path obtained by $connect"
+        same_files "$WORK/files" "$WORK/served/$connect/files"
+    done
+    bulk_stop
 }
 
 test_case "rdma: when the link goes down in the middle, the file goes on by TCP from where it was, and says so" fallback smoke

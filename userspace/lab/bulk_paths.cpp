@@ -2,9 +2,11 @@
 #include "lab/bulk_paths.hpp"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cmath>
 #include <filesystem>
 #include <optional>
@@ -253,6 +255,8 @@ Result<Json> measure_writes(const Lab& lab, int repeats) {
 }
 
 Result<Json> measure(const Lab& lab, const BulkPathsOptions& options) {
+  const rlimit all{RLIM_INFINITY, RLIM_INFINITY};  // for the server, which gives its capabilities up
+  if (::setrlimit(RLIMIT_MEMLOCK, &all) != 0) return fail_errno(errno, "lift the limit of locked memory");
   ANIC_TRY(lab_aggregate(lab));
   const SoftRoce devices = ANIC_TRY(SoftRoce::add(lab));
   const std::string program =
