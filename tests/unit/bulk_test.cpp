@@ -79,10 +79,10 @@ const char* const kSecret = "a secret of more than 16 bytes";
 /// Serves a folder in a thread of its own.
 class Serving {
  public:
-  explicit Serving(const Folder& folder, const char* secret = kSecret, ServerOptions options = {})
+  explicit Serving(const Folder& folder, const char* secret = kSecret, const ServerOptions& options = {},
+                   const char* host = "127.0.0.1")
       : secret_(std::string(secret)), root_(folder.root()) {
-    if (options.session.transport == Transport::Auto) options.session.transport = Transport::Tcp;
-    auto opened = Server::open(path::Address::parse("127.0.0.1", 0).value(), options, secret_, root_);
+    auto opened = Server::open(path::Address::parse(host, 0).value(), options, secret_, root_);
     REQUIRE(opened);
     server_.emplace(std::move(*opened));
     address_ = server_->address().value();
@@ -143,7 +143,7 @@ class Proxy {
  public:
   enum class Fault : std::uint8_t { Cut, Flip };
   Proxy(const path::Address& server, Fault fault, std::uint64_t at) : fault_(fault), at_(at) {
-    auto listener = path::TcpListener::listen(path::Address::parse("127.0.0.1", 0).value());
+    auto listener = path::TcpListener::listen(server.with_port(0));  // on the same address
     REQUIRE(listener);
     listener_.emplace(std::move(*listener));
     address_ = path::Address::of_socket(listener_->fd()).value();
@@ -391,6 +391,59 @@ TEST_CASE(
     for (const Event& event : again.events) resumed += event.resumed;
   }
   CHECK(resumed > 0);
+}
+
+// Run by tests/net/rdma.sh where there is a device, whose address is in AGENTNIC_RDMA_ADDRESS.
+TEST_CASE("rdma: a peer that goes at any step of a session by RDMA is noticed, and the next one goes well",
+          "[.rdma]") {
+  const char* host = std::getenv("AGENTNIC_RDMA_ADDRESS");
+  if (host == nullptr) SKIP("AGENTNIC_RDMA_ADDRESS names no device's address");
+  const auto verb = GENERATE(Verb::Push, Verb::Pull);
+  const auto connect = GENERATE(Connect::Exchange, Connect::Cm);
+  const RdmaOptions rdma = {.device = {}, .slots = 4, .slot_bytes = 16 << 10};
+  const Folder source;
+  const std::string content = random_content(200'000);
+  write(source / "file", content);
+  const auto session = [&](const path::Address& server, const Folder& sink) {
+    Asked asked;
+    ClientOptions options{
+        .session = {.timeout_ms = 5000, .transport = Transport::Auto, .rdma = rdma},
+        .server = server,
+        .request = {.verb = verb, .digest = Digest::Xxh128, .rdma = true, .connect = connect, .sync = false}};
+    (verb == Verb::Push ? options.names : options.request.names) = {"file"};
+    const Root root = (verb == Verb::Push ? source : sink).root();
+    asked.status = run_client(options, Secret(std::string(kSecret)), root, asked.totals, {});
+    return asked;
+  };
+  bool did = true;
+  std::uint64_t at = 0;
+  for (; did; at += 41) {
+    INFO("cut after " << at << " bytes");
+    const Folder sink;
+    Serving serving(verb == Verb::Push ? sink : source, kSecret,
+                    {.session = {.timeout_ms = 5000, .rdma = rdma}}, host);
+    {
+      const Proxy proxy(serving.address(), Proxy::Fault::Cut, at);
+      const Asked cut = session(proxy.address(), sink);
+      did = proxy.did();
+      // Of a pull the last word is the client's, who has the file then.
+      if (did && cut.status && (verb == Verb::Push || !fs::exists(sink / "file")))
+        FAIL("it says that all is well");
+    }
+    if (fs::exists(sink / "file")) CHECK(read(sink / "file") == content);
+    Asked again;
+    for (int i = 0; i < 100; ++i) {  // the session that was cut may not have noticed yet
+      again = session(serving.address(), sink);
+      if (again.status && again.totals.failed == 0) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    REQUIRE(again.status);
+    CHECK(again.totals.failed == 0);
+    CHECK(again.totals.how == "rdma");
+    CHECK(again.totals.fallback.empty());
+    CHECK(read(sink / "file") == content);
+  }
+  CHECK(at > 500);
 }
 
 TEST_CASE("bulk: whatever bit is changed on the way, no file arrives that was not sent") {

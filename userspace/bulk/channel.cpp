@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <utility>
 
 #include "base/clock.hpp"
@@ -29,6 +30,7 @@ Channel::Channel(path::TcpStream stream, std::string peer, int timeout_ms)
       peer_(std::move(peer)),
       timeout_ms_(timeout_ms),
       trust_by_ns_(monotonic_ns() + static_cast<std::uint64_t>(timeout_ms) * 1'000'000ULL) {
+  ::signal(SIGPIPE, SIG_IGN);  // sendfile() and splice() have no MSG_NOSIGNAL
   ::fcntl(stream_.fd(), F_SETFL, ::fcntl(stream_.fd(), F_GETFL) | O_NONBLOCK);
 }
 

@@ -24,7 +24,7 @@ struct Frame {
   Bytes payload;
 };
 
-/// One thread. After an error it is of no use any more.
+/// One thread. After an error it is of no use any more. The process ignores SIGPIPE from the first one on.
 class Channel final {
  public:
   /// Until trust(), `timeout_ms` is for all of it.

@@ -137,6 +137,8 @@ Result<Source> Root::open_file(const std::string& path) const {
   if (::fstat(source.fd.get(), &info) != 0) return fail_errno(errno, "look at " + path);
   if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
     return fail(Exit::Failed, fmt::format("read {}: neither a file nor a folder", path));
+  // Before Linux 6.5, io_uring gives up at once, again and again, where a disk would have to be waited for.
+  if (::fcntl(source.fd.get(), F_SETFL, 0) != 0) return fail_errno(errno, "read " + path);
   source.offer = offer_of(info);
   return source;
 }

@@ -88,8 +88,12 @@ Status run_client(const ClientOptions& options, const Secret& secret, const Root
 
 Result<Server> Server::open(const path::Address& local, const ServerOptions& options, const Secret& secret,
                             const Root& root) {
-  ANIC_TRY(open_path_a(options.session.transport));  // each session will
   return Server(ANIC_TRY(path::TcpListener::listen(local)), options, secret, root);
+}
+
+Status Server::ready() const {
+  ANIC_TRY(open_path_a(options_.session.transport));
+  return {};
 }
 
 void Server::run(const Report& report, const std::stop_token& stop) {

@@ -69,6 +69,8 @@ class Server final {
   /// Borrows secret and root.
   static Result<Server> open(const path::Address& local, const ServerOptions& options, const Secret& secret,
                              const Root& root);
+  /// Whether there is what each session will need; to be asked with the privileges that they will have.
+  [[nodiscard]] Status ready() const;
   [[nodiscard]] Result<path::Address> address() const { return path::Address::of_socket(listener_.fd()); }
   /// Serves until stop_requested(), or it is told to stop, each session in a thread of its own; `report` is
   /// called by one at a time.

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <system_error>
 
@@ -42,7 +41,6 @@ Result<std::size_t> send_file(Channel& channel, int fd, std::uint64_t at, std::s
 }  // namespace
 
 TcpPlane::TcpPlane() : buffer_(std::make_unique_for_overwrite<std::byte[]>(kBuffer)) {
-  ::signal(SIGPIPE, SIG_IGN);  // sendfile() and splice() have no MSG_NOSIGNAL
   int ends[2] = {-1, -1};
   if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return;
   pipe_out_.reset(ends[0]);

@@ -12,7 +12,6 @@
 
 namespace agentnic::bulk {
 
-/// The process ignores SIGPIPE from the first one on.
 class TcpPlane final : public Plane {
  public:
   TcpPlane();

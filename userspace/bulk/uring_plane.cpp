@@ -2,6 +2,7 @@
 #include "bulk/uring_plane.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -67,7 +68,8 @@ class Work {
 
 }  // namespace
 
-/// A range on its way from the file to the peer: each buffer of it is a Data.
+/// A range on its way from the file to the peer. Buffers are read ahead; how much of one is sent in one go,
+/// as a Data, is asked for when it goes, so that a rate that changes is kept to.
 class UringPlane::Sending {
  public:
   Sending(UringPump& pump, Channel& channel, const Range& range, Hasher& hasher, Meter& meter)
@@ -78,6 +80,7 @@ class UringPlane::Sending {
       read_ahead();
       ANIC_TRY(send_next());
       if (pump_.under_way() == 0) continue;
+      if (!sending_) work_.touch();  // a file that is slow is no fault of the peer's
       ANIC_TRY(work_.wait(channel_, [&](const UringPump::Done& done) { return handle(done); }));
     }
     return outcome_;
@@ -90,12 +93,13 @@ class UringPlane::Sending {
     std::size_t bytes = 0;
     std::size_t read = 0;
     std::size_t sent = 0;
+    std::size_t announced = 0;  ///< to here
     bool broken = false;
   };
 
   void read_ahead() {
     while (outcome_.ending == Ending::Whole && at_ < range_.to && work_.has_free()) {
-      const std::size_t bytes = meter_.piece(std::min<std::uint64_t>(kBufferBytes, range_.to - at_));
+      const std::size_t bytes = std::min<std::uint64_t>(kBufferBytes, range_.to - at_);
       pieces_.push_back({.buffer = work_.take(), .at = at_, .bytes = bytes});
       at_ += bytes;
       read(pieces_.back());
@@ -109,7 +113,7 @@ class UringPlane::Sending {
 
   void send(const Piece& piece) {
     pump_.send(channel_.fd(), piece.buffer,
-               pump_.buffer(piece.buffer).subspan(piece.sent, piece.bytes - piece.sent));
+               pump_.buffer(piece.buffer).subspan(piece.sent, piece.announced - piece.sent));
   }
 
   /// Begins with the first piece once it has been read, and forgets those that will not be sent.
@@ -128,10 +132,12 @@ class UringPlane::Sending {
       pieces_.pop_front();
       return {};
     }
-    ANIC_TRY(meter_.pace(first.bytes));
-    hasher_.add(pump_.buffer(first.buffer).first(first.bytes));
-    ANIC_TRY(channel_.begin_data(first.bytes));
+    const std::size_t bytes = meter_.piece(first.bytes - first.sent);
+    ANIC_TRY(meter_.pace(bytes));
+    hasher_.add(pump_.buffer(first.buffer).subspan(first.sent, bytes));
+    ANIC_TRY(channel_.begin_data(bytes));
     work_.touch();
+    first.announced = first.sent + bytes;
     sending_ = true;
     send(first);
     return {};
@@ -149,16 +155,19 @@ class UringPlane::Sending {
       return {};
     }
     if (done.result <= 0 && !is_passing(done.result)) return channel_.gone("send to");
-    if (done.result > 0) piece->sent += static_cast<std::size_t>(done.result);
-    if (piece->sent < piece->bytes) {
+    const std::size_t more = done.result > 0 ? static_cast<std::size_t>(done.result) : 0;
+    piece->sent += more;
+    outcome_.bytes += more;
+    meter_.moved(more);
+    if (piece->sent < piece->announced) {
       send(*piece);
       return {};
     }
     channel_.end_data();
-    outcome_.bytes += piece->bytes;
-    meter_.moved(piece->bytes);
-    work_.give_back(piece->buffer);
-    pieces_.pop_front();  // sends are in order
+    if (piece->sent == piece->bytes) {
+      work_.give_back(piece->buffer);
+      pieces_.pop_front();  // sends are in order
+    }
     sending_ = false;
     return {};
   }
@@ -187,21 +196,17 @@ class UringPlane::Receiving {
         pieces_(pump.buffers()) {}
 
   Result<Outcome> run() {
-    while (true) {
-      // What the peer says between two Data is looked at when all before is in the file, unless it is there.
-      if (in_data_ == 0 && wants_more() && (pump_.under_way() == 0 || channel_.readable()))
-        ANIC_TRY(begin_data());
-      if (in_data_ > 0 && !receiving_ && work_.has_free()) receive();
-      if (pump_.under_way() > 0) {
-        ANIC_TRY(work_.wait(channel_, [&](const UringPump::Done& done) { return handle(done); }));
-      } else if (in_data_ == 0 && !wants_more()) {
-        break;
-      }
+    const Status received = receive_all();
+    if (!received) {  // what has come is kept for the next session
+      while (pump_.under_way() > (receiving_ ? 1U : 0U))
+        pump_.wait([&](const UringPump::Done& done) { static_cast<void>(handle(done)); });
+      return fail(received.error());
     }
+    outcome_.bytes = at_ - range_.from;
     if (outcome_.ending == Ending::File) {
       outcome_.bytes = failed_at_ - range_.from;
-    } else {
-      outcome_.bytes = at_ - range_.from;
+      // What was written behind it would be taken for content that follows.
+      static_cast<void>(::ftruncate(range_.fd, static_cast<off_t>(failed_at_)));
     }
     return outcome_;
   }
@@ -212,6 +217,21 @@ class UringPlane::Receiving {
     std::size_t bytes = 0;
     std::size_t written = 0;
   };
+
+  Status receive_all() {
+    while (true) {
+      // What the peer says between two Data is looked at when all before is in the file, unless it is there.
+      if (in_data_ == 0 && wants_more() && (pump_.under_way() == 0 || channel_.readable()))
+        ANIC_TRY(begin_data());
+      if (in_data_ > 0 && !receiving_ && work_.has_free()) receive();
+      if (!receiving_) work_.touch();  // a disk that is slow is no fault of the peer's
+      if (pump_.under_way() > 0) {
+        ANIC_TRY(work_.wait(channel_, [&](const UringPump::Done& done) { return handle(done); }));
+      } else if (in_data_ == 0 && !wants_more()) {
+        return {};
+      }
+    }
+  }
 
   [[nodiscard]] bool wants_more() const { return outcome_.ending == Ending::Whole && at_ < range_.to; }
 

@@ -51,6 +51,7 @@ Result<int> serve(const Options& options) {
                                                      .read_only = options.read_only},
                                                     secret, root));
   ANIC_TRY(user ? become_user(*user) : keep_capabilities({}));
+  ANIC_TRY(server.ready());
   const std::string address = ANIC_TRY(server.address()).text();
   if (options.bulk.json) {
     print_event("ready", {{"address", address}, {"root", options.root}});

@@ -27,7 +27,8 @@ Result<Ring> Ring::open(const RingOptions& options) {
   if (const int code = io_uring_queue_init_params(options.submissions, unopened.get(), &params); code != 0) {
     const std::string what = fmt::format("make an io_uring with {} completions", options.completions);
     if (code == -EINVAL) return fail(Exit::Unsupported, what + ": this kernel refuses it", kHint);
-    return fail_errno(code, what, code == -EPERM ? kHint : "");
+    if (code == -EPERM) return fail(Exit::Unsupported, what + ": it is not allowed here", kHint);
+    return fail_errno(code, what);
   }
   Ring made(Opened(unopened.release()), ANIC_TRY(make_tick()));
   if (options.files != 0) {

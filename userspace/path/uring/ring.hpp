@@ -47,7 +47,8 @@ class Ring final {
   /// for anything, and are not waited for alone; what they bring may lie until the next tick. Wait::Spin:
   /// does not wait.
   void submit(Wait wait, unsigned at_once = 0) noexcept;
-  /// Ends all that is under way, and waits for that. Completions of it are not reaped.
+  /// Asks the kernel to end all that is under way. What a thread of the kernel is at, such as the reading of
+  /// a file, goes on until it completes. Completions are not reaped.
   void cancel_all() noexcept;
 
   /// Calls `handle(const io_uring_cqe&)` for each completion that there is. What it submits
