@@ -74,6 +74,8 @@ Result<TcpEchoCounters> UringEcho::run(Wait wait, const std::stop_token& stop) {
     starved_.clear();
   }
   ring_.cancel_all();  // no memory of ours is read or written from here on
+  // The kernel lets go of what the ring had a little after the process: somebody else may listen now.
+  ::shutdown(listener_.fd(), SHUT_RDWR);
   more_.overflows = ring_.overflows();
   return counters_;
 }
