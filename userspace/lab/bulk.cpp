@@ -123,8 +123,7 @@ Result<Json> bulk_row(const Bench& bench, const std::string& id, const std::stri
     ANIC_TRY(files.empty_to());
     const std::string said = ANIC_TRY(run_program(command(
         bench.lab.client, bench.client_cpu, {"push", address, files.folder() + "/0", "--digest", digest})));
-    const std::size_t last = said.rfind('\n', said.size() - 2);
-    const Json end = Json::parse(said.substr(last == std::string::npos ? 0 : last + 1), nullptr, false);
+    const Json end = last_line(said);
     if (end.is_discarded() || end.value("moved_bytes", std::uint64_t{0}) != kFileBytes)
       return fail(Exit::Failed, "agentnic-bulk did not move the file: " + said);
     return end.at("gbps").get<double>();

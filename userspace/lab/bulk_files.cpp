@@ -65,4 +65,9 @@ Status BulkFiles::empty_to() const {
   return {};
 }
 
+Json last_line(const std::string& said) {
+  const std::size_t last = said.rfind('\n', said.size() - 2);
+  return Json::parse(said.substr(last == std::string::npos ? 0 : last + 1), nullptr, false);
+}
+
 }  // namespace agentnic::lab

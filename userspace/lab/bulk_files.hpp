@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "base/json.hpp"
 #include "base/result.hpp"
 
 namespace agentnic::lab {
@@ -31,5 +32,8 @@ class BulkFiles final {
   explicit BulkFiles(std::string name) : name_(std::move(name)) {}
   std::string name_;
 };
+
+/// The last of the JSON lines that agentnic-bulk prints; discarded when it is none.
+Json last_line(const std::string& said);
 
 }  // namespace agentnic::lab

@@ -111,8 +111,7 @@ Status measure_cell(const Lab& lab, const std::string& program, const BulkFiles&
                "--slots", slots, "--slot-kib", slot, "--digest", "none", "--no-sync", "--json"}),
       kSessionMs));
   const double cpu_s = busy_s() - before_s;
-  const std::size_t last = said.rfind('\n', said.size() - 2);
-  const Json end = Json::parse(said.substr(last == std::string::npos ? 0 : last + 1), nullptr, false);
+  const Json end = last_line(said);
   if (end.is_discarded() || end.value("moved_bytes", std::uint64_t{0}) != bytes ||
       !end["fallback"].is_null() || end.value("obtained", std::string()) != path)
     return fail(Exit::Failed, fmt::format("agentnic-bulk did not move the files by {}: {}", path, said));
