@@ -17,6 +17,8 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/stop.hpp"
+#include "base/unique_fd.hpp"
 #include "path/sockets/poller.hpp"
 #include "path/sockets/tcp.hpp"
 #include "path/sockets/tcp_echo.hpp"
@@ -195,6 +197,26 @@ TEST_CASE("tcp: who is slow to read is not read from, and gets all of it in the 
   CHECK(got == out.size());
   CHECK(hash_of(in) == hash_of(out));
   CHECK(server.stop().slow > 0);
+}
+
+TEST_CASE("tcp: a connect that signals interrupt goes on") {
+  const auto address = Address::parse("127.0.0.1", 0);
+  REQUIRE(address);
+  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  REQUIRE(::bind(listener.get(), address->get(), address->length) == 0);
+  REQUIRE(::listen(listener.get(), 0) == 0);  // one is let in, the next asks again after a second
+  const auto port = Address::of_socket(listener.get());
+  REQUIRE(port);
+  const auto first = TcpStream::connect(*port);
+  REQUIRE(first);
+  const std::jthread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    const UniqueFd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  });
+  const WakeUps signals;
+  const auto second = TcpStream::connect(*port, {}, 30'000);
+  INFO((second ? "" : second.error().text()));
+  CHECK(second);
 }
 
 TEST_CASE("tcp: a reset in any state ends that connection, and no other") {

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "path/sockets/tcp.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/time.h>
+#include <poll.h>
 
 #include <cerrno>
-#include <ctime>
+
+#include "base/clock.hpp"
+#include "base/stop.hpp"
 
 namespace agentnic::path {
 namespace {
@@ -26,23 +29,36 @@ void send_at_once(int fd) noexcept {
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
+// Not in connect() itself: work that the kernel does for an io_uring of this thread interrupts that, as a
+// signal does.
+Status wait_until_connected(int fd, const std::string& what, int timeout_ms) {
+  const std::uint64_t until = monotonic_ns() + static_cast<std::uint64_t>(timeout_ms) * 1'000'000;
+  pollfd waiting{fd, POLLOUT, 0};
+  while (::poll(&waiting, 1, kStopCheckMs) <= 0) {
+    if (stop_requested()) return fail(Exit::Failed, what + ": stopped");
+    if (monotonic_ns() > until)
+      return fail(Exit::Failed, fmt::format("{}: no answer for {} ms", what, timeout_ms));
+  }
+  int code = 0;
+  socklen_t length = sizeof(code);
+  ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &length);
+  if (code != 0) return fail_errno(code, what);
+  return {};
+}
+
 bool is_later(int code) noexcept { return code == EAGAIN || code == EWOULDBLOCK || code == EINTR; }
 
 }  // namespace
 
 Result<TcpStream> TcpStream::connect(const Address& peer, const SocketOptions& options, int timeout_ms) {
   const std::string what = "connect to " + peer.text();
-  TcpStream made(ANIC_TRY(open_socket(peer, options, SOCK_STREAM)));
+  TcpStream made(ANIC_TRY(open_socket(peer, options, SOCK_STREAM | SOCK_NONBLOCK)));
   send_at_once(made.fd());
-  timeval limit{.tv_sec = timeout_ms / 1000, .tv_usec = static_cast<suseconds_t>(timeout_ms % 1000) * 1000};
-  ::setsockopt(made.fd(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
   if (::connect(made.fd(), peer.get(), peer.length) != 0) {
-    if (errno == EINPROGRESS || errno == EAGAIN)
-      return fail(Exit::Failed, fmt::format("{}: no answer for {} ms", what, timeout_ms));
-    return fail_errno(errno, what);
+    if (errno != EINPROGRESS) return fail_errno(errno, what);
+    ANIC_TRY(wait_until_connected(made.fd(), what, timeout_ms));
   }
-  limit = {};  // of the connection alone
-  ::setsockopt(made.fd(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+  ::fcntl(made.fd(), F_SETFL, ::fcntl(made.fd(), F_GETFL) & ~O_NONBLOCK);
   return made;
 }
 

@@ -31,7 +31,7 @@ struct Moved {
 /// A connection. Small writes leave at once (TCP_NODELAY). One thread.
 class TcpStream final {
  public:
-  /// Waits for the peer, at most so long.
+  /// Waits for the peer, at most so long, and not once stop_requested().
   static Result<TcpStream> connect(const Address& peer, const SocketOptions& options = {},
                                    int timeout_ms = 3000);
   /// One that was accepted.
