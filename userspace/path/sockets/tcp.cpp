@@ -109,4 +109,6 @@ void TcpListener::wait(std::uint64_t timeout_ns) const noexcept {
   wait_for_events(fd_.get(), POLLIN, timeout_ns);
 }
 
+void TcpListener::end() noexcept { ::shutdown(fd_.get(), SHUT_RDWR); }
+
 }  // namespace agentnic::path

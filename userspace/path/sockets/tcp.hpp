@@ -66,6 +66,9 @@ class TcpListener final {
   Accepted accept(std::optional<TcpStream>& stream) noexcept;
   /// Waits until somebody is there, for at most `timeout_ns`.
   void wait(std::uint64_t timeout_ns) const noexcept;
+  /// Lets nobody in any more, and leaves the port to the next: the kernel keeps the socket of a listener that
+  /// a ring accepted from until a little after the ring is closed.
+  void end() noexcept;
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
  private:

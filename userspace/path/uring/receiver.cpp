@@ -58,6 +58,7 @@ Result<std::vector<ReceivedStream>> UringReceiver::run(std::size_t streams, cons
     if (buffers_) buffers_->publish();
   }
   ring_.cancel_all();  // no memory of ours is written from here on
+  listener_.end();
   counters_.overflows = ring_.overflows();
   if (ended_ < wanted_)
     return fail(Exit::Failed, fmt::format("stopped after {} of {} streams", ended_, wanted_));

@@ -2,7 +2,6 @@
 #include "path/uring/tcp_echo.hpp"
 
 #include <sys/resource.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -74,8 +73,7 @@ Result<TcpEchoCounters> UringEcho::run(Wait wait, const std::stop_token& stop) {
     starved_.clear();
   }
   ring_.cancel_all();  // no memory of ours is read or written from here on
-  // The kernel lets go of what the ring had a little after the process: somebody else may listen now.
-  ::shutdown(listener_.fd(), SHUT_RDWR);
+  listener_.end();
   more_.overflows = ring_.overflows();
   return counters_;
 }
