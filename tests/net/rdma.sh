@@ -39,12 +39,19 @@ large() {
 }
 
 test_case "rdma: rping connects by rdma_cm, as a control" control smoke
-control() {
-    rping -s -a $ADDRESS -C 10 >"$WORK/rping" 2>&1 &
-    local server=$!
+control() { rping_by HERE HERE $ADDRESS || fail "rping: $(<"$WORK/rping")"; }
+
+# rping_by WHERE_SERVER WHERE_CLIENT ADDRESS: whether ten pings go through.
+rping_by() {
+    local -n servers=$1 clients=$2
+    local pid went=0
+    "${servers[@]}" rping -s -a "$3" -C 10 >"$WORK/rping" 2>&1 &
+    pid=$!
     until_true 10 eval 'rdma -j resource show cm_id | jq -e "map(select(.state == \"LISTEN\")) | length > 0" >/dev/null'
-    rping -c -a $ADDRESS -C 10 || fail "rping: $(<"$WORK/rping")"
-    wait $server || true
+    timeout 20 "${clients[@]}" rping -c -a "$3" -C 10 >>"$WORK/rping" 2>&1 || went=1
+    kill $pid 2>/dev/null || true
+    wait $pid || true
+    return $went
 }
 
 test_case "rdma: bulk files go and come by RDMA, by content, and nothing of it is left" bulk_by_rdma smoke
@@ -82,6 +89,35 @@ over_ipv6() {
         equal "$(jq -r '[.obtained, .fallback] | tojson' <<<"$ended")" '["rdma",null]' "path obtained by $connect"
         same_files "$WORK/files" "$WORK/served/$connect/files"
     done
+    bulk_stop
+}
+
+test_case "rdma: a server of all addresses serves IPv4, too, by either way to connect" of_all_addresses smoke
+of_all_addresses() {
+    local connect
+    bulk_begin
+    make_files 1 300000
+    bulk_serve HERE '[::]' --slots 4 --slot-kib 64
+    for connect in exchange cm; do
+        bulk HERE push $ADDRESS:9200 "$WORK/files" --to $connect --transport rdma --connect $connect
+        equal "$(jq -r '[.obtained, .fallback] | tojson' <<<"$ended")" '["rdma",null]' "path obtained by $connect"
+        same_files "$WORK/files" "$WORK/served/$connect/files"
+    done
+    bulk_stop
+}
+
+test_case "rdma: a device of another network namespace is not taken for one of this, whatever its address" elsewhere smoke
+elsewhere() {
+    bulk_begin
+    make_files 300000
+    trap '"${ON_SERVER[@]}" rdma link delete rxe1 2>/dev/null || true; new_rxe; rm -rf "$WORK"' EXIT
+    rdma link delete rxe0
+    "${ON_SERVER[@]}" ip addr add $ADDRESS/32 dev lab0
+    try "${ON_SERVER[@]}" rdma link add rxe1 type rxe netdev lab0
+    [ "$status" = 0 ] || skip "soft-RoCE of this kernel is not for each namespace: $err"
+    bulk_serve HERE $ADDRESS
+    bulk HERE push $ADDRESS:9200 "$WORK/files"
+    equal "$(jq -r '[.obtained, (.why_not_rdma | contains("another network namespace"))] | tojson' <<<"$ended")" '["tcp",true]' "path obtained ($ended)"
     bulk_stop
 }
 
@@ -165,18 +201,15 @@ accounted() {
     "${ON_SERVER[@]}" rdma link add rxe1 type rxe netdev lab0
     try "${ON_CLIENT[@]}" rdma link add rxe2 type rxe netdev lab0
     [ "$status" = 0 ] || skip "soft-RoCE of this kernel is not for each namespace: $err"
+    rping_by ON_SERVER ON_CLIENT $SERVER_IP || skip "soft-RoCE of this kernel does not cross namespaces: rping: $(<"$WORK/rping")"
     POLICY=$WORK/bulk.json
     echo '{"version": 1, "name": "bulk", "services": [], "tenants": [{"name": "acme", "prefixes": ["198.18.0.1/32"]}]}' >"$POLICY"
     attach >/dev/null
     bulk_serve ON_SERVER $SERVER_IP --slots 4 --slot-kib 64
     local connect packets
     for connect in exchange cm; do
-        try "${ON_CLIENT[@]}" "$BULK" push $SERVER_IP:9200 "$WORK/files" --to $connect --secret "$WORK/secret" --connect $connect --json
-        equal "$status" 0 "status of push ($err)"
-        if [ "$(tail -n 1 <<<"$out" | jq -r .obtained)" != rdma ]; then
-            skip "soft-RoCE of this kernel does not cross namespaces: $(tail -n 1 <<<"$out" | jq -r .why_not_rdma)"
-        fi
-        [ "$(tail -n 1 <<<"$out" | jq -r .fallback)" = null ] || skip "soft-RoCE of this kernel does not cross namespaces"
+        bulk ON_CLIENT push $SERVER_IP:9200 "$WORK/files" --to $connect --connect $connect
+        equal "$(jq -r '[.obtained, .fallback] | tojson' <<<"$ended")" '["rdma",null]' "path obtained by $connect"
         same_files "$WORK/files" "$WORK/served/$connect/files"
     done
     packets=$(count by_tenant.acme.by_class.bulk.by_reason.pass_roce.packets)

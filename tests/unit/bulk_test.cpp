@@ -601,10 +601,14 @@ TEST_CASE(
   Serving serving(there, kSecret, {.sessions_most = 1, .read_only = true});
   auto stranger = path::TcpStream::connect(serving.address());
   REQUIRE(stranger);
-  std::this_thread::sleep_for(std::chrono::milliseconds(150));
-  const Asked asked = push(serving.address(), here, {"file"});
-  REQUIRE_FALSE(asked.status);
-  CHECK(asked.status.error().what.find("1 sessions are open") != std::string::npos);
+  {
+    Channel known(path::TcpStream::connect(serving.address()).value(), "", 5000);
+    REQUIRE(known.prove_as_client(Secret(std::string(kSecret))));
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    const Asked asked = push(serving.address(), here, {"file"});
+    REQUIRE_FALSE(asked.status);
+    CHECK(asked.status.error().what.find("1 sessions are open") != std::string::npos);
+  }
   const std::string garbage = "GET / HTTP/1.1\r\n\r\n";
   stranger->send(std::as_bytes(std::span(garbage)), path::Wait::Block);
   std::array<std::byte, 512> answer{};
@@ -617,6 +621,22 @@ TEST_CASE(
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   CHECK(refused.status.error().what.find("it takes no files") != std::string::npos);
+}
+
+TEST_CASE("bulk: a crowd of strangers takes no session of those who know the secret") {
+  const Folder here;
+  const Folder there;
+  write(here / "file", "content");
+  const Serving serving(there, kSecret, {.sessions_most = 1});
+  std::vector<path::TcpStream> crowd;
+  for (int i = 0; i < 40; ++i) crowd.push_back(path::TcpStream::connect(serving.address()).value());
+  CHECK(push(serving.address(), here, {"file"}).status);
+  CHECK(read(there / "file") == "content");
+  for (int i = 0; i < 200; ++i) crowd.push_back(path::TcpStream::connect(serving.address()).value());
+  std::this_thread::sleep_for(std::chrono::seconds(6));  // all were shown out
+  write(here / "file", "new content");
+  CHECK(push(serving.address(), here, {"file"}).status);
+  CHECK(read(there / "file") == "new content");
 }
 
 TEST_CASE("bulk: what cannot be written is told, and the next word of the peer is found behind it") {

@@ -7,6 +7,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "base/hex.hpp"
+
 namespace agentnic::audit {
 namespace {
 
@@ -51,9 +53,7 @@ Result<ChainKey> make_chain_key() {
 }
 
 std::string chain_key_text(const ChainKey& key) {
-  char hex[2 * sizeof(key.secret) + 1];
-  sodium_bin2hex(hex, sizeof(hex), key.secret.data(), key.secret.size());
-  return fmt::format("{}{}\n{}\n", kHead, key.number, hex);
+  return fmt::format("{}{}\n{}\n", kHead, key.number, hex(key.secret));
 }
 
 Result<ChainKey> parse_chain_key(std::string_view text) {

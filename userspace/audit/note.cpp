@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/hex.hpp"
+
 namespace agentnic::audit {
 namespace {
 
@@ -39,12 +41,6 @@ std::string marked(std::span<const std::uint8_t> key) {
 std::string key_id(const VerifierKey& key) {
   const Hash hash = sha256(bytes_of(key.origin + "\n" + marked(key.key)));
   return {reinterpret_cast<const char*>(hash.data()), kIdBytes};
-}
-
-std::string hex(std::string_view bytes) {
-  std::string text;
-  for (const char byte : bytes) text += fmt::format("{:02x}", static_cast<unsigned char>(byte));
-  return text;
 }
 
 std::unexpected<Error> no_key(const std::string& why) {

@@ -10,11 +10,13 @@
 
 #include <cstring>
 #include <ctime>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "abi/guardian.h"
 #include "audit/words.hpp"
+#include "base/hex.hpp"
 #include "policy/model.hpp"
 #include "policy/text.hpp"
 #include "policy/units.hpp"
@@ -172,7 +174,7 @@ std::string protect(const anic_record& record, const Names& names) {
 }
 
 std::string policy_text(const anic_record& record) {
-  return "policy sha256 " + policy::digest_text(record.digest, kDigestShown);
+  return "policy sha256 " + hex(std::span(record.digest).first(kDigestShown));
 }
 
 std::string commit(const anic_record& record) {
@@ -419,7 +421,7 @@ Json record_json(const anic_record& record, const Names& names) {
                {"until_monotonic_ns", or_null(record.until_ns != 0, record.until_ns)}};
   json.update(event_json(record, names));
   if (record.kind != ANIC_RECORD_LOST) json["reason"] = text_of(record.reason);
-  json["policy_sha256_begins"] = policy::digest_text(record.digest, ANIC_RECORD_DIGEST_LEN);
+  json["policy_sha256_begins"] = hex(record.digest);
   json["mac"] = fmt::format("{:016x}{:016x}", record.mac[0], record.mac[1]);
   json["sentence"] = sentence(record, names);
   return json;

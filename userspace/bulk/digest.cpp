@@ -77,10 +77,4 @@ const char* digest_name(Digest kind) {
   return "none";
 }
 
-std::string hex(const Bytes& bytes) {
-  std::string text;
-  for (const std::byte byte : bytes) text += fmt::format("{:02x}", static_cast<unsigned>(byte));
-  return text;
-}
-
 }  // namespace agentnic::bulk

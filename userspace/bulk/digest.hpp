@@ -40,6 +40,5 @@ Result<Hasher> hash_beginning(int fd, std::uint64_t bytes, Digest kind);
 
 /// "xxh128", "sha256", "none".
 const char* digest_name(Digest kind);
-std::string hex(const Bytes& bytes);
 
 }  // namespace agentnic::bulk

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/hex.hpp"
 #include "bulk/transfer.hpp"
 
 namespace agentnic::bulk {

@@ -23,7 +23,9 @@
 namespace agentnic::bulk {
 namespace {
 
-constexpr int kProofMs = 5000;  // strangers are not waited for longer
+constexpr std::size_t kStrangersMost = 64;  // at a time, who have not proved yet that they know the secret
+constexpr int kProofMs = 5000;              // strangers are not waited for longer
+constexpr int kProofInCrowdMs = 500;        // ... and not so long when there are many
 constexpr std::chrono::milliseconds kPatience(kStopCheckMs);
 constexpr std::uint64_t kPatienceNs = kStopCheckMs * 1'000'000ULL;
 
@@ -102,6 +104,7 @@ void Server::run(const Report& report, const std::stop_token& stop) {
     std::jthread thread;  // joined, at the latest, when run() returns
   };
   std::mutex reporting;
+  std::atomic<unsigned> known = 0;
   std::list<Session> sessions;
   std::optional<path::TcpStream> stream;
   while (!stop_requested() && !stop.stop_requested()) {
@@ -112,15 +115,16 @@ void Server::run(const Report& report, const std::stop_token& stop) {
       continue;
     }
     sessions.remove_if([](const Session& session) { return session.over.load(); });
-    if (sessions.size() >= options_.sessions_most) {
-      Channel channel(std::move(*stream), "", kStopCheckMs);
-      channel.refuse(fmt::format("{} sessions are open, which is all it serves", options_.sessions_most));
+    const std::size_t strangers = sessions.size() - known;
+    if (strangers >= kStrangersMost) {
+      stream.reset();  // without a word, for which it would have to wait
       continue;
     }
+    const int proof_ms = strangers < kStrangersMost / 2 ? kProofMs : kProofInCrowdMs;
     Session& session = sessions.emplace_back();
     try {
-      session.thread = std::jthread([&, mine = std::move(*stream)]() mutable {
-        const Served served = serve(std::move(mine));
+      session.thread = std::jthread([&, proof_ms, mine = std::move(*stream)]() mutable {
+        const Served served = serve(std::move(mine), proof_ms, known);
         {
           const std::scoped_lock lock(reporting);
           report(served);
@@ -133,20 +137,25 @@ void Server::run(const Report& report, const std::stop_token& stop) {
   }
 }
 
-Served Server::serve(path::TcpStream stream) const {
+Served Server::serve(path::TcpStream stream, int proof_ms, std::atomic<unsigned>& known) const {
   Served served;
   served.peer = peer_of(stream.fd());
-  Channel channel(std::move(stream), served.peer, kProofMs);
+  Channel channel(std::move(stream), served.peer, proof_ms);
   if (const Status proved = channel.prove_as_server(*secret_); !proved) {
     served.error = proved.error().text();
     channel.refuse("the secret is wrong");
     return served;
   }
   channel.trust(options_.session.timeout_ms);
-  if (const Status done = serve_request(channel, served); !done) {
+  const Status done = ++known <= options_.sessions_most
+                          ? serve_request(channel, served)
+                          : fail(Exit::Failed, fmt::format("{} sessions are open, which is all it serves",
+                                                           options_.sessions_most));
+  if (!done) {
     served.error = done.error().text();
     channel.refuse(served.error);
   }
+  --known;
   return served;
 }
 

@@ -3,6 +3,7 @@
 
 /// Both ends of a bulk session: who asks for something, and who serves a folder.
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -59,8 +60,8 @@ struct Served {
 
 struct ServerOptions {
   SessionOptions session = {};
-  unsigned sessions_most = 16;
-  bool read_only = false;  ///< refuses Push
+  unsigned sessions_most = 16;  ///< of peers that know the secret, at a time
+  bool read_only = false;       ///< refuses Push
 };
 
 class Server final {
@@ -79,7 +80,8 @@ class Server final {
  private:
   Server(path::TcpListener listener, ServerOptions options, const Secret& secret, const Root& root)
       : listener_(std::move(listener)), options_(std::move(options)), secret_(&secret), root_(&root) {}
-  Served serve(path::TcpStream stream) const;
+  /// `known`: how many of those that are served know the secret.
+  Served serve(path::TcpStream stream, int proof_ms, std::atomic<unsigned>& known) const;
   Status serve_request(Channel& channel, Served& served) const;
 
   path::TcpListener listener_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bulk/transfer.hpp"
 
+#include "base/hex.hpp"
+
 namespace agentnic::bulk {
 
 void Transfer::leave_rdma(const std::string& why) {

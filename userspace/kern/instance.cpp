@@ -11,11 +11,13 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <span>
 #include <system_error>
 #include <utility>
 
 #include "abi/share.h"
 #include "base/clock.hpp"
+#include "base/hex.hpp"
 #include "kern/audit_ring.hpp"
 #include "kern/clsact.hpp"
 #include "kern/guardian.hpp"
@@ -265,7 +267,7 @@ Result<AttachReport> accept_existing(const InstanceStatus& status, const policy:
   if (!std::ranges::equal(policy.digest, in_force.digest)) {
     return fail(Exit::Failed,
                 fmt::format("{}: policy {} (sha256 {}) is in force, not this one", what, in_force.name,
-                            policy::digest_text(in_force.digest, 6)),
+                            hex(std::span(in_force.digest).first(6))),
                 fmt::format("agentnic-load update {} --policy FILE", status.ifname));
   }
   const auto modes = plan_modes(options.mode, policy).modes;

@@ -20,6 +20,7 @@
 
 #include "base/clock.hpp"
 #include "base/file.hpp"
+#include "base/hex.hpp"
 #include "base/stop.hpp"
 #include "base/unique_fd.hpp"
 #include "lab/bulk_files.hpp"
@@ -51,7 +52,7 @@ class Sha256 {
   std::string text() {
     std::array<std::uint8_t, SHA256_DIGEST_SIZE> digest{};
     sha256_digest(&context_, digest.size(), digest.data());
-    return policy::digest_text(digest.data(), digest.size());
+    return hex(digest);
   }
 
  private:

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/file.hpp"
+#include "base/hex.hpp"
 #include "base/hypervisor.hpp"
 #include "base/stop.hpp"
 #include "lab/environment.hpp"
@@ -208,8 +209,7 @@ Result<Json> measure_in(const Bench& bench, const ExperimentOptions& options, co
       {"interfaces",
        {{"client", ANIC_TRY(describe(bench.lab.client))}, {"server", ANIC_TRY(describe(bench.lab.server))}}},
       {"cpus", {{"client", bench.client_cpu}, {"server", bench.server_cpu}}},
-      {"policy",
-       {{"name", policy.name}, {"sha256", policy::digest_text(policy.digest.data(), policy.digest.size())}}},
+      {"policy", {{"name", policy.name}, {"sha256", hex(policy.digest)}}},
       {"attach",
        {{"hook", kern::hook_name(attached.report().hook)},
         {"mode", kern::mode_name(attached.report().mode)},

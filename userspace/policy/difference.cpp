@@ -5,8 +5,10 @@
 #include <fmt/ranges.h>
 
 #include <map>
+#include <span>
 #include <string_view>
 
+#include "base/hex.hpp"
 #include "policy/difference_lines.hpp"
 #include "policy/prefix.hpp"
 #include "policy/units.hpp"
@@ -252,8 +254,8 @@ void compare_rest(const Tables& before, const Tables& after, Lines& lines) {
   fields.compare("cgroup_depths", before.policy.cgroup_depths, after.policy.cgroup_depths);
   fields.compare("prefixes", before.policy.prefixes, after.policy.prefixes);
   if (!fields.empty()) lines.push_back("policy row: " + fields.text());
-  const std::string was = digest_text(before.policy.digest, 6);
-  const std::string is = digest_text(after.policy.digest, 6);
+  const std::string was = hex(std::span(before.policy.digest).first(6));
+  const std::string is = hex(std::span(after.policy.digest).first(6));
   if (was != is && lines.empty()) {
     lines.push_back(fmt::format("document: {} -> {}, which changes no table", was, is));
   }

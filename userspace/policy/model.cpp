@@ -58,14 +58,4 @@ std::string_view protocol_name(std::uint8_t protocol) {
   return "?";
 }
 
-std::string digest_text(const std::uint8_t* bytes, std::size_t count) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  for (std::size_t i = 0; i < count; ++i) {
-    text += kDigits[bytes[i] >> 4U];
-    text += kDigits[bytes[i] & 15U];
-  }
-  return text;
-}
-
 }  // namespace agentnic::policy

@@ -175,7 +175,4 @@ std::string_view protocol_name(std::uint8_t protocol);
 std::string_view role_name(std::uint8_t role);
 std::string_view change_name(std::uint8_t kind);  ///< enum anic_change
 
-/// Lower-case hexadecimal.
-std::string digest_text(const std::uint8_t* bytes, std::size_t count);
-
 }  // namespace agentnic::policy

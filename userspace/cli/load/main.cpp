@@ -13,6 +13,7 @@
 #include "audit/chain_key.hpp"
 #include "base/clock.hpp"
 #include "base/file.hpp"
+#include "base/hex.hpp"
 #include "base/stop.hpp"
 #include "base/user.hpp"
 #include "cli/common/program.hpp"
@@ -165,9 +166,7 @@ Result<int> attach(const Options& options) {
                      {"why", report.why},
                      {"warnings", warnings},
                      {"notes", report.notes},
-                     {"policy",
-                      {{"name", policy.name},
-                       {"sha256", policy::digest_text(policy.digest.data(), policy.digest.size())}}}});
+                     {"policy", {{"name", policy.name}, {"sha256", hex(policy.digest)}}}});
     return 0;
   }
   std::cout << fmt::format("{} to {}{}: {}, {}, egress {}, policy {}\n",

@@ -8,6 +8,7 @@
 #include <array>
 #include <ctime>
 
+#include "base/hex.hpp"
 #include "policy/units.hpp"
 
 namespace agentnic::cli {
@@ -32,8 +33,6 @@ std::string date(std::uint64_t wall_ns) {
   const auto seconds = static_cast<std::time_t>(wall_ns / 1'000'000'000);
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(seconds));
 }
-
-std::string digest(const anic_policy& policy) { return policy::digest_text(policy.digest, ANIC_DIGEST_LEN); }
 
 std::string netns_name(const kern::InstanceStatus& status) {
   return status.netns ? status.netns->name() : "";
@@ -202,7 +201,7 @@ Json to_json(const policy::Tables& tables) {
                       {"paths", granted.paths}});
   });
   return {{"name", tables.policy.name},
-          {"sha256", digest(tables.policy)},
+          {"sha256", hex(tables.policy.digest)},
           {"faces", (tables.policy.uses & ANIC_FACES_WORKLOAD) != 0 ? "workload" : "network"},
           {"link_rate_bps", tables.policy.link_rate_bps},
           {"control_alarm_packets_per_s", tables.policy.control_alarm},
@@ -218,7 +217,7 @@ Json to_json(const policy::Tables& tables) {
 
 std::string to_text(const policy::Tables& tables) {
   constexpr std::size_t kMostRows = 64;  // of services; a file may have thousands
-  std::string text = fmt::format("policy {} (sha256 {})\n", tables.policy.name, digest(tables.policy));
+  std::string text = fmt::format("policy {} (sha256 {})\n", tables.policy.name, hex(tables.policy.digest));
   text += fmt::format("  faces    {}, link rate {}, {} prefixes\n",
                       (tables.policy.uses & ANIC_FACES_WORKLOAD) != 0 ? "a workload" : "the network",
                       rate_or(tables.policy.link_rate_bps, "not stated"), tables.policy.prefixes);
@@ -333,7 +332,7 @@ Json to_json(const kern::InstanceStatus& status) {
           {"generation", status.in_force.generation},
           {"policy",
            {{"name", std::string(policy.name, ::strnlen(policy.name, sizeof(policy.name)))},
-            {"sha256", digest(policy)},
+            {"sha256", hex(policy.digest)},
             {"committed_at", date(policy.committed_at_ns)}}},
           {"attached_at", date(meta.attached_at_ns)},
           {"upgraded_at", date(meta.upgraded_at_ns)},
@@ -349,7 +348,7 @@ std::string to_text(const kern::InstanceStatus& status) {
     const anic_policy& policy = status.in_force.policy;
     text += fmt::format("  hook      {}, {}, program id {}; egress {}\n", kern::hook_name(meta.hook),
                         kern::mode_name(meta.mode), status.prog_id, kern::hook_name(meta.egress_hook));
-    text += fmt::format("  policy    {} (sha256 {})\n", policy.name, digest(policy));
+    text += fmt::format("  policy    {} (sha256 {})\n", policy.name, hex(policy.digest));
     text += fmt::format("  in force  generation {}, since {}\n", status.in_force.generation,
                         date(policy.committed_at_ns));
     text += fmt::format("  limits    {}\n", policy.link_rate_bps == 0

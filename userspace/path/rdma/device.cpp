@@ -3,6 +3,8 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 
@@ -56,12 +58,44 @@ std::vector<RdmaPort> ports_of(ibv_context* context, const ibv_device_attr& limi
                     .active = state.state == IBV_PORT_ACTIVE,
                     .gid_index = entry.gid_index,
                     .gid = {},
+                    .ifindex = entry.ndev_ifindex,
                     .mtu = state.active_mtu};
       std::memcpy(made.gid.data(), entry.gid.raw, made.gid.size());
       ports.push_back(made);
     }
   }
   return ports;
+}
+
+/// The interfaces of this network namespace that have this address.
+std::vector<std::uint32_t> interfaces_with(const Gid& address) {
+  std::vector<std::uint32_t> found;
+  ifaddrs* first = nullptr;
+  if (::getifaddrs(&first) != 0) return found;
+  const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> all(first, ::freeifaddrs);
+  for (const ifaddrs* one = first; one != nullptr; one = one->ifa_next) {
+    if (one->ifa_addr == nullptr) continue;
+    const auto family = one->ifa_addr->sa_family;
+    if (family != AF_INET && family != AF_INET6) continue;
+    Address each;
+    each.length = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+    std::memcpy(&each.storage, one->ifa_addr, each.length);
+    if (gid_of(each) == address) found.push_back(::if_nametoindex(one->ifa_name));
+  }
+  return found;
+}
+
+/// Why not this one; empty: it is the one. A device is seen in all network namespaces (`rdma system`, netns
+/// shared), with the addresses of each.
+std::string refusal(const RdmaPort& port, const Gid& wanted, const std::vector<std::uint32_t>& interfaces) {
+  std::string why;
+  if (!port.active) why += ", not active";
+  if (port.gid == wanted && port.ifindex != 0 &&
+      std::ranges::find(interfaces, port.ifindex) == interfaces.end())
+    why += ", of another network namespace";
+  return port.gid == wanted && why.empty()
+             ? ""
+             : fmt::format("{} port {} ({}{})", port.device, port.port, gid_text(port.gid), why);
 }
 
 }  // namespace
@@ -88,20 +122,9 @@ std::string gid_text(const Gid& gid) {
   return text;
 }
 
-Result<std::vector<RdmaPort>> list_rdma_ports() {
-  std::vector<RdmaPort> ports;
-  const auto [list, all] = ANIC_TRY(devices());
-  for (ibv_device* device : all) {
-    const std::unique_ptr<ibv_context, CloseContext> context(ibv_open_device(device));
-    ibv_device_attr limits{};
-    if (!context || ibv_query_device(context.get(), &limits) != 0) continue;
-    std::ranges::copy(ports_of(context.get(), limits), std::back_inserter(ports));
-  }
-  return ports;
-}
-
 Result<RdmaDevice> RdmaDevice::open(const Address& local, const std::string& name) {
   const Gid wanted = gid_of(local);
+  const auto interfaces = interfaces_with(wanted);
   std::string seen;
   const auto [list, all] = ANIC_TRY(devices());
   for (ibv_device* device : all) {
@@ -116,9 +139,8 @@ Result<RdmaDevice> RdmaDevice::open(const Address& local, const std::string& nam
       continue;
     }
     for (const RdmaPort& port : ports_of(made.context_.get(), *made.limits_)) {
-      if (port.gid != wanted || !port.active) {
-        seen += fmt::format("{}{} port {} ({}{})", seen.empty() ? "" : ", ", called, port.port,
-                            gid_text(port.gid), port.active ? "" : ", not active");
+      if (const std::string why = refusal(port, wanted, interfaces); !why.empty()) {
+        seen += (seen.empty() ? "" : ", ") + why;
         continue;
       }
       made.port_ = port;

@@ -34,11 +34,9 @@ struct RdmaPort {
   bool active = false;
   std::uint32_t gid_index = 0;
   Gid gid{};
+  std::uint32_t ifindex = 0;  ///< of the interface that has the address, in its network namespace
   ibv_mtu mtu = IBV_MTU_256;
 };
-
-/// All that the devices of this machine have in this network namespace; none is no error.
-Result<std::vector<RdmaPort>> list_rdma_ports();
 
 /// An open device, and the port and GID of it that were chosen. Movable; what is made of it goes before it.
 class RdmaDevice final {
@@ -49,8 +47,8 @@ class RdmaDevice final {
   RdmaDevice& operator=(const RdmaDevice&) = delete;
   ~RdmaDevice() = default;
 
-  /// The port that has this address. `name`: of this device alone. Unsupported: says which devices there are,
-  /// and what they have.
+  /// The port that has this address, in this network namespace. `name`: of this device alone. Unsupported:
+  /// says which devices there are, and what they have.
   static Result<RdmaDevice> open(const Address& local, const std::string& name = {});
 
   [[nodiscard]] ibv_context* context() const noexcept { return context_.get(); }

@@ -6,8 +6,24 @@
 #include <netinet/in.h>
 
 #include <cerrno>
+#include <cstring>
 
 namespace agentnic::path {
+namespace {
+
+Address unmapped(const Address& address) noexcept {
+  const auto* in6 = reinterpret_cast<const sockaddr_in6*>(&address.storage);
+  if (address.storage.ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) return address;
+  Address plain;
+  auto* in = reinterpret_cast<sockaddr_in*>(&plain.storage);
+  in->sin_family = AF_INET;
+  in->sin_port = in6->sin6_port;
+  std::memcpy(&in->sin_addr, &in6->sin6_addr.s6_addr[12], sizeof(in->sin_addr));
+  plain.length = sizeof(*in);
+  return plain;
+}
+
+}  // namespace
 
 Result<Address> Address::parse(const std::string& host, std::uint16_t port) {
   Address address;
@@ -34,7 +50,7 @@ Result<Address> Address::of_socket(int fd) {
   address.length = sizeof(address.storage);
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.length) != 0)
     return fail_errno(errno, "ask for the address of a socket");
-  return address;
+  return unmapped(address);
 }
 
 Result<Address> Address::of_peer(int fd) {
@@ -42,7 +58,7 @@ Result<Address> Address::of_peer(int fd) {
   address.length = sizeof(address.storage);
   if (::getpeername(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.length) != 0)
     return fail_errno(errno, "ask for the peer of a socket");
-  return address;
+  return unmapped(address);
 }
 
 Address Address::with_port(std::uint16_t port) const noexcept {

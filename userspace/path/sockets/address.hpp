@@ -17,9 +17,9 @@ struct Address {
 
   /// From the numeric form; nothing is looked up.
   static Result<Address> parse(const std::string& host, std::uint16_t port);
-  /// The one that a socket is bound to.
+  /// The one that a socket is bound to. Of an IPv6 socket that speaks IPv4 (::ffff:192.0.2.1): the IPv4 one.
   static Result<Address> of_socket(int fd);
-  /// The one that it is connected to.
+  /// The one that it is connected to, likewise.
   static Result<Address> of_peer(int fd);
   [[nodiscard]] Address with_port(std::uint16_t port) const noexcept;
   [[nodiscard]] const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
