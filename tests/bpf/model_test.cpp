@@ -13,10 +13,12 @@
 #include <cstdlib>
 #include <random>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "../model/model.hpp"
 #include "../model/random.hpp"
+#include "base/hex.hpp"
 #include "instance.hpp"
 #include "policy/validate.hpp"
 
@@ -190,13 +192,11 @@ class Pair {
                                                                    : passed(hook);
     if (found == expected && result.verdict == verdict && result.packets == 1 && result.bytes == frame.size())
       return;
-    std::string hex;
-    for (std::size_t i = 0; i < std::min<std::size_t>(frame.size(), ANIC_TEST_BYTES); ++i)
-      hex += fmt::format("{:02x}", static_cast<unsigned>(frame[i]));
+    const auto begin = std::span(frame).first(std::min<std::size_t>(frame.size(), ANIC_TEST_BYTES));
     FAIL(fmt::format(
         "hook {}, mark {}, {} bytes: {}\nmodel: {}\nbpf:   {}, verdict {}, {} packets, {} bytes\n{}",
-        static_cast<int>(hook), packet.mark, frame.size(), hex, text(expected), text(found), result.verdict,
-        result.packets, result.bytes, model::policy_text(policy_)));
+        static_cast<int>(hook), packet.mark, frame.size(), hex(begin), text(expected), text(found),
+        result.verdict, result.packets, result.bytes, model::policy_text(policy_)));
   }
 
   static constexpr std::size_t kSeenMax = 1000;

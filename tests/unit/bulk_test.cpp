@@ -629,14 +629,45 @@ TEST_CASE("bulk: a crowd of strangers takes no session of those who know the sec
   write(here / "file", "content");
   const Serving serving(there, kSecret, {.sessions_most = 1});
   std::vector<path::TcpStream> crowd;
-  for (int i = 0; i < 40; ++i) crowd.push_back(path::TcpStream::connect(serving.address()).value());
+  const auto shown_out = [&] {
+    std::array<std::byte, 512> reason{};
+    return std::ranges::count_if(crowd, [&](path::TcpStream& stranger) {
+      while (stranger.receive(reason).bytes > 0) {
+      }
+      return stranger.receive(reason).state != path::StreamState::Open;
+    });
+  };
+  const auto until_shown_out = [&](std::ptrdiff_t count) {
+    for (int i = 0; i < 3000 && shown_out() < count; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return shown_out() >= count;
+  };
+  for (int i = 0; i < 20; ++i) crowd.push_back(path::TcpStream::connect(serving.address()).value());
   CHECK(push(serving.address(), here, {"file"}).status);
   CHECK(read(there / "file") == "content");
   for (int i = 0; i < 200; ++i) crowd.push_back(path::TcpStream::connect(serving.address()).value());
-  std::this_thread::sleep_for(std::chrono::seconds(6));  // all were shown out
+  CHECK(until_shown_out(220 - 64));  // these are not even asked
+  CHECK(until_shown_out(220));
   write(here / "file", "new content");
   CHECK(push(serving.address(), here, {"file"}).status);
   CHECK(read(there / "file") == "new content");
+}
+
+TEST_CASE("bulk: a stranger that says a little now and then, or much, is shown out") {
+  const Folder there;
+  const Serving serving(there);
+  const auto header = header_bytes(
+      GENERATE(Header{.kind = Kind::Hello, .length = 120}, Header{.kind = Kind::Refused, .length = 65536}));
+  auto stranger = path::TcpStream::connect(serving.address()).value();
+  auto state = path::StreamState::Open;
+  std::array<std::byte, 512> reason{};
+  for (std::size_t i = 0; i < 300 && state == path::StreamState::Open; ++i) {
+    const std::array<std::byte, 1> next = {i < header.size() ? header[i] : std::byte{}};
+    static_cast<void>(stranger.send(next));
+    std::this_thread::sleep_for(std::chrono::milliseconds(90));
+    state = stranger.receive(reason).state;
+  }
+  CHECK(state != path::StreamState::Open);
 }
 
 TEST_CASE("bulk: what cannot be written is told, and the next word of the peer is found behind it") {

@@ -7,8 +7,6 @@
 #include <charconv>
 #include <cstring>
 
-#include "base/hex.hpp"
-
 namespace agentnic::audit {
 namespace {
 
@@ -53,7 +51,9 @@ Result<ChainKey> make_chain_key() {
 }
 
 std::string chain_key_text(const ChainKey& key) {
-  return fmt::format("{}{}\n{}\n", kHead, key.number, hex(key.secret));
+  char hex[2 * sizeof(key.secret) + 1];  // in constant time
+  sodium_bin2hex(hex, sizeof(hex), key.secret.data(), key.secret.size());
+  return fmt::format("{}{}\n{}\n", kHead, key.number, hex);
 }
 
 Result<ChainKey> parse_chain_key(std::string_view text) {

@@ -11,7 +11,7 @@
 
 namespace agentnic {
 
-/// Bytes as lower-case hexadecimal, as digests and keys are written.
+/// Bytes as lower-case hexadecimal, as digests are written; not for secrets.
 template <std::ranges::contiguous_range Bytes>
   requires(sizeof(std::ranges::range_value_t<Bytes>) == 1)
 std::string hex(const Bytes& bytes) {

@@ -19,8 +19,8 @@
 namespace agentnic::bulk {
 namespace {
 
-constexpr int kBusyMs = 3'600'000;           // that a peer may need for a file
-constexpr std::size_t kStrangersMost = 128;  // bytes of a message
+constexpr int kBusyMs = 3'600'000;          // that a peer may need for a file
+constexpr std::size_t kUnprovedMost = 128;  // bytes of a message of a stranger
 constexpr std::uint64_t kStopCheckNs = kStopCheckMs * 1'000'000ULL;
 
 }  // namespace
@@ -57,10 +57,12 @@ Status Channel::wait(bool readable, bool writable, int limit_ms) {
   const auto events = static_cast<short>((readable ? POLLIN : 0) | (writable ? POLLOUT : 0));
   while (true) {
     if (stop_requested()) return fail(Exit::Failed, "stopped");
+    const bool is_late = monotonic_ns() > end_ns;
+    if (is_late && trust_by_ns_ != 0)  // though it says a little now and then
+      return fail(Exit::Failed, fmt::format("wait for {}: no proof for {} ms", peer_, limit_ms));
     pollfd waiting{stream_.fd(), events, 0};
     if (::poll(&waiting, 1, kStopCheckMs) > 0) return {};
-    if (monotonic_ns() > end_ns)
-      return fail(Exit::Failed, fmt::format("wait for {}: nothing for {} ms", peer_, limit_ms));
+    if (is_late) return fail(Exit::Failed, fmt::format("wait for {}: nothing for {} ms", peer_, limit_ms));
   }
 }
 
@@ -120,7 +122,8 @@ Result<Header> Channel::peek() {
     if (trust_by_ns_ == 0 && !readable()) ANIC_TRY(wait(true, false, std::max(timeout_ms_, kBusyMs)));
     ANIC_TRY(receive_all(header_));
     peeked_ = ANIC_TRY(parse_header(header_));
-    if (trust_by_ns_ != 0 && peeked_->length > kStrangersMost && peeked_->kind != Kind::Refused)
+    const bool may_refuse = is_client_ && peeked_->kind == Kind::Refused;
+    if (trust_by_ns_ != 0 && peeked_->length > kUnprovedMost && !may_refuse)
       return fail(Exit::BadInput, fmt::format("{} says too much for a stranger", peer_));
     if (peeked_->kind == Kind::Data && !theirs_)
       return fail(Exit::BadInput, fmt::format("{} sends content before it was asked to", peer_));
@@ -176,11 +179,12 @@ Status Channel::begin_data(std::size_t length) {
 std::size_t Channel::take_data() noexcept { return std::exchange(peeked_, std::nullopt)->length; }
 
 Status Channel::prove_as_client(const Secret& secret) {
+  is_client_ = true;
   const Hello ours = ANIC_TRY(make_hello());
   ANIC_TRY(send(Kind::Hello, ours));
   const Hello theirs = ANIC_TRY(expect<Hello>(Kind::Hello));
   const SessionKeys keys = secret.keys(ours, theirs);
-  return prove(keys.client, keys.server, true);
+  return prove(keys.client, keys.server);
 }
 
 Status Channel::prove_as_server(const Secret& secret) {
@@ -188,12 +192,12 @@ Status Channel::prove_as_server(const Secret& secret) {
   const Hello ours = ANIC_TRY(make_hello());
   ANIC_TRY(send(Kind::Hello, ours));
   const SessionKeys keys = secret.keys(theirs, ours);
-  return prove(keys.server, keys.client, false);
+  return prove(keys.server, keys.client);
 }
 
 /// The client goes first: who does not know the secret gets no MAC of the server to guess by.
-Status Channel::prove(const MacKey& ours, const MacKey& theirs, bool first) {
-  if (first) {
+Status Channel::prove(const MacKey& ours, const MacKey& theirs) {
+  if (is_client_) {
     ours_ = ours;
     ANIC_TRY(send_frame(Kind::Proof, {}));
     if (ANIC_TRY(peek()).kind == Kind::Refused) ANIC_TRY(expect_frame(Kind::Proof));  // says why
@@ -204,7 +208,7 @@ Status Channel::prove(const MacKey& ours, const MacKey& theirs, bool first) {
     theirs_.reset();
     return fail(Exit::Failed, fmt::format("{} does not know the secret", peer_));
   }
-  if (!first) {
+  if (!is_client_) {
     ours_ = ours;
     ANIC_TRY(send_frame(Kind::Proof, {}));
   }

@@ -79,12 +79,13 @@ class Channel final {
 
  private:
   Status wait(bool readable, bool writable, int limit_ms);
-  Status prove(const MacKey& ours, const MacKey& theirs, bool first);
+  Status prove(const MacKey& ours, const MacKey& theirs);
 
   path::TcpStream stream_;
   std::string peer_;
   int timeout_ms_;
   std::uint64_t trust_by_ns_;  ///< CLOCK_MONOTONIC; 0: trusted
+  bool is_client_ = false;
   bool owes_content_ = false;  ///< what is sent now would be taken for it
   std::optional<Header> peeked_;
   std::array<std::byte, kHeaderBytes> header_{};  ///< as it came

@@ -24,7 +24,6 @@ class Hasher final {
   /// Of all that was added; empty for Digest::None.
   [[nodiscard]] Bytes digest() const;
   [[nodiscard]] bool counts() const noexcept { return kind_ != Digest::None; }
-  [[nodiscard]] Digest kind() const noexcept { return kind_; }
 
  private:
   struct Free {

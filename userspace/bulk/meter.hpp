@@ -49,6 +49,7 @@ struct Totals {
   std::uint64_t end_ns = 0;
   std::string how = {};           ///< the path that was obtained at first
   std::string fallback = {};      ///< why it was left, or empty
+  std::string rdma_port = {};     ///< ours, when RDMA was agreed upon
   std::string why_not_rdma = {};  ///< when it was asked for, and there was none
   std::string first_failure = {};
 

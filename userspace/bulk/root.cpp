@@ -102,7 +102,7 @@ std::optional<Offer> look_at(int fd) {
 Result<Root> Root::open(const std::string& folder) {
   UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) return fail(Exit::BadInput, Error::from_errno(errno, "open the folder " + folder).what);
-  return Root(std::move(fd), folder);
+  return Root(std::move(fd));
 }
 
 Result<UniqueFd> Root::open_below(const std::string& path, int flags) const {
@@ -127,7 +127,7 @@ Result<Root> Root::below(const std::string& path, bool make) const {
         return fail_errno(errno, "make the folder " + path.substr(0, end));
     }
   }
-  return Root(ANIC_TRY(open_below(path, O_RDONLY | O_DIRECTORY)), joined(name_, path));
+  return Root(ANIC_TRY(open_below(path, O_RDONLY | O_DIRECTORY)));
 }
 
 Result<Source> Root::open_file(const std::string& path) const {

@@ -44,18 +44,14 @@ class Root final {
   [[nodiscard]] Result<std::vector<Offer>> list(const std::vector<std::string>& names,
                                                 std::vector<std::string>& left_out) const;
 
-  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-  [[nodiscard]] const std::string& name() const noexcept { return name_; }
-
  private:
   friend class Part;
   friend class Leftovers;
-  Root(UniqueFd fd, std::string name) noexcept : fd_(std::move(fd)), name_(std::move(name)) {}
+  explicit Root(UniqueFd fd) noexcept : fd_(std::move(fd)) {}
   [[nodiscard]] Result<UniqueFd> open_below(const std::string& path, int flags) const;
   Status walk(const std::string& path, unsigned depth, std::vector<Offer>& found,
               std::vector<std::string>& left_out) const;
   UniqueFd fd_;
-  std::string name_;
 };
 
 /// A file on its way: it stands beside where it will be, under a name of its own that says which version of

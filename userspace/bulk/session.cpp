@@ -47,6 +47,13 @@ Result<std::unique_ptr<Plane>> open_path_a(Transport transport) {
   return std::make_unique<TcpPlane>();
 }
 
+void note_rdma(const Agreed& path, Totals& totals) {
+  totals.why_not_rdma = path.why_not;
+  if (!path.rdma) return;
+  totals.rdma_port = path.rdma->text();
+  totals.registration_ns = path.rdma->registration_ns();
+}
+
 Status send_listed(Transfer& transfer, const Root& root, const std::vector<std::string>& names) {
   std::vector<std::string> left_out;
   const auto files = ANIC_TRY(root.list(names, left_out));
@@ -73,8 +80,7 @@ Status run_client(const ClientOptions& options, const Secret& secret, const Root
   if (options.session.transport == Transport::Rdma && !path.rdma)
     return fail(Exit::Unsupported, "use RDMA: " + path.why_not);
   Meter meter(options.session.pacers, tell);
-  meter.totals.why_not_rdma = path.why_not;
-  if (path.rdma) meter.totals.registration_ns = path.rdma->registration_ns();
+  note_rdma(path, meter.totals);
   Transfer transfer{.channel = channel,
                     .meter = meter,
                     .digest = options.request.digest,
@@ -104,7 +110,7 @@ void Server::run(const Report& report, const std::stop_token& stop) {
     std::jthread thread;  // joined, at the latest, when run() returns
   };
   std::mutex reporting;
-  std::atomic<unsigned> known = 0;
+  Peers peers;
   std::list<Session> sessions;
   std::optional<path::TcpStream> stream;
   while (!stop_requested() && !stop.stop_requested()) {
@@ -115,16 +121,17 @@ void Server::run(const Report& report, const std::stop_token& stop) {
       continue;
     }
     sessions.remove_if([](const Session& session) { return session.over.load(); });
-    const std::size_t strangers = sessions.size() - known;
-    if (strangers >= kStrangersMost) {
+    // No more threads than this, though nobody reads the reports either.
+    if (peers.strangers >= kStrangersMost || sessions.size() >= options_.sessions_most + kStrangersMost) {
       stream.reset();  // without a word, for which it would have to wait
       continue;
     }
-    const int proof_ms = strangers < kStrangersMost / 2 ? kProofMs : kProofInCrowdMs;
+    const int proof_ms = peers.strangers < kStrangersMost / 2 ? kProofMs : kProofInCrowdMs;
+    ++peers.strangers;
     Session& session = sessions.emplace_back();
     try {
       session.thread = std::jthread([&, proof_ms, mine = std::move(*stream)]() mutable {
-        const Served served = serve(std::move(mine), proof_ms, known);
+        const Served served = serve(std::move(mine), proof_ms, peers);
         {
           const std::scoped_lock lock(reporting);
           report(served);
@@ -133,29 +140,35 @@ void Server::run(const Report& report, const std::stop_token& stop) {
       });
     } catch (const std::system_error&) {  // no thread is to be had: the connection ends
       sessions.pop_back();
+      --peers.strangers;
     }
   }
 }
 
-Served Server::serve(path::TcpStream stream, int proof_ms, std::atomic<unsigned>& known) const {
+Served Server::serve(path::TcpStream stream, int proof_ms, Peers& peers) const {
   Served served;
   served.peer = peer_of(stream.fd());
   Channel channel(std::move(stream), served.peer, proof_ms);
   if (const Status proved = channel.prove_as_server(*secret_); !proved) {
     served.error = proved.error().text();
     channel.refuse("the secret is wrong");
+    --peers.strangers;
     return served;
   }
+  if (++peers.known > options_.sessions_most) {
+    --peers.known;
+    served.error = fmt::format("{} sessions are open, which is all it serves", options_.sessions_most);
+    channel.refuse(served.error);
+    --peers.strangers;
+    return served;
+  }
+  --peers.strangers;
   channel.trust(options_.session.timeout_ms);
-  const Status done = ++known <= options_.sessions_most
-                          ? serve_request(channel, served)
-                          : fail(Exit::Failed, fmt::format("{} sessions are open, which is all it serves",
-                                                           options_.sessions_most));
-  if (!done) {
+  if (const Status done = serve_request(channel, served); !done) {
     served.error = done.error().text();
     channel.refuse(served.error);
   }
-  --known;
+  --peers.known;
   return served;
 }
 
@@ -175,7 +188,7 @@ Status Server::serve_request(Channel& channel, Served& served) const {
   if (request.rate_bps != 0)
     pacers.push_back(std::make_shared<Pacer>([rate = request.rate_bps] { return rate; }));
   Meter meter(std::move(pacers), {});
-  if (path.rdma) meter.totals.registration_ns = path.rdma->registration_ns();
+  note_rdma(path, meter.totals);
   Transfer transfer{.channel = channel,
                     .meter = meter,
                     .digest = request.digest,
@@ -186,7 +199,6 @@ Status Server::serve_request(Channel& channel, Served& served) const {
     const Root root = ANIC_TRY(root_->below(request.folder, push));
     return push ? receive_files(transfer, root) : send_listed(transfer, root, request.names);
   }();
-  meter.totals.why_not_rdma = path.why_not;
   meter.tell({});
   served.totals = meter.totals;
   return done;

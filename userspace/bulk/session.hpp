@@ -80,8 +80,12 @@ class Server final {
  private:
   Server(path::TcpListener listener, ServerOptions options, const Secret& secret, const Root& root)
       : listener_(std::move(listener)), options_(std::move(options)), secret_(&secret), root_(&root) {}
-  /// `known`: how many of those that are served know the secret.
-  Served serve(path::TcpStream stream, int proof_ms, std::atomic<unsigned>& known) const;
+  /// Who is served at the moment.
+  struct Peers {
+    std::atomic<unsigned> strangers = 0;  ///< who have not proved that they know the secret, or are shown out
+    std::atomic<unsigned> known = 0;
+  };
+  Served serve(path::TcpStream stream, int proof_ms, Peers& peers) const;
   Status serve_request(Channel& channel, Served& served) const;
 
   path::TcpListener listener_;

@@ -106,6 +106,7 @@ Json to_json(const bulk::Totals& totals) {
           {"gbps", gbps(totals.moved_bytes, totals.seconds())},
           {"obtained", or_null(totals.how)},
           {"fallback", or_null(totals.fallback)},
+          {"rdma_port", or_null(totals.rdma_port)},
           {"why_not_rdma", or_null(totals.why_not_rdma)},
           {"first_failure", or_null(totals.first_failure)}};
 }
@@ -114,6 +115,7 @@ std::string summary(const bulk::Totals& totals) {
   std::string text = fmt::format("{} file{}, {:.1f} MB in {:.2f} s ({:.2f} Gbit/s) by {}", totals.files,
                                  totals.files == 1 ? "" : "s", static_cast<double>(totals.moved_bytes) * 1e-6,
                                  totals.seconds(), gbps(totals.moved_bytes, totals.seconds()), totals.how);
+  if (!totals.rdma_port.empty()) text += " over " + totals.rdma_port;
   if (totals.registration_ns != 0)
     text += fmt::format(", its memory registered in {:.2f} ms before",
                         static_cast<double>(totals.registration_ns) * 1e-6);

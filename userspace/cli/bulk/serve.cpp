@@ -71,7 +71,7 @@ void add_bulk_serve(Program& program) {
   command->add_option("--root", options->root, "the folder, which it never leaves")->required();
   command->add_option("--listen", options->listen, "address and port")->required();
   add_bulk_options(*command, options->bulk);
-  command->add_option("--sessions", options->sessions, "sessions at a time")
+  command->add_option("--sessions", options->sessions, "sessions at a time, of peers that know the secret")
       ->capture_default_str()
       ->check(CLI::Range(1U, 1024U));
   command->add_flag("--read-only", options->read_only, "nobody can push");

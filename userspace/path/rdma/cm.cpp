@@ -50,6 +50,7 @@ std::string event_text(const rdma_cm_event& event) {
 Result<Event> await(rdma_event_channel* channel, rdma_cm_event_type wanted, std::uint64_t end_ns,
                     const std::string& what) {
   while (!stop_requested()) {
+    if (monotonic_ns() > end_ns) return fail(Exit::Failed, what + ": no answer in time");
     rdma_cm_event* found = nullptr;
     if (rdma_get_cm_event(channel, &found) == 0) {
       Event event(found);
@@ -63,7 +64,6 @@ Result<Event> await(rdma_event_channel* channel, rdma_cm_event_type wanted, std:
       continue;
     }
     if (errno != EAGAIN && errno != EINTR) return fail_errno(errno, what);
-    if (monotonic_ns() > end_ns) return fail(Exit::Failed, what + ": no answer in time");
     pollfd waiting{channel->fd, POLLIN, 0};
     ::poll(&waiting, 1, kStopCheckMs);
   }

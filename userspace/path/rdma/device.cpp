@@ -23,9 +23,6 @@ bool is_mapped(const Gid& gid) { return std::memcmp(gid.data(), kMapped.data(), 
 struct FreeList {
   void operator()(ibv_device** list) const noexcept { ibv_free_device_list(list); }
 };
-struct CloseContext {
-  void operator()(ibv_context* context) const noexcept { ibv_close_device(context); }
-};
 using DeviceList = std::unique_ptr<ibv_device*[], FreeList>;
 
 /// The devices that the kernel has; none, too, when it has no RDMA at all.
@@ -68,10 +65,10 @@ std::vector<RdmaPort> ports_of(ibv_context* context, const ibv_device_attr& limi
 }
 
 /// The interfaces of this network namespace that have this address.
-std::vector<std::uint32_t> interfaces_with(const Gid& address) {
+Result<std::vector<std::uint32_t>> interfaces_with(const Gid& address) {
   std::vector<std::uint32_t> found;
   ifaddrs* first = nullptr;
-  if (::getifaddrs(&first) != 0) return found;
+  if (::getifaddrs(&first) != 0) return fail_errno(errno, "list the addresses of interfaces");
   const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> all(first, ::freeifaddrs);
   for (const ifaddrs* one = first; one != nullptr; one = one->ifa_next) {
     if (one->ifa_addr == nullptr) continue;
@@ -86,7 +83,8 @@ std::vector<std::uint32_t> interfaces_with(const Gid& address) {
 }
 
 /// Why not this one; empty: it is the one. A device is seen in all network namespaces (`rdma system`, netns
-/// shared), with the addresses of each.
+/// shared), with the addresses of each; the index of the interface tells them apart unless two namespaces
+/// have the same address at the same index.
 std::string refusal(const RdmaPort& port, const Gid& wanted, const std::vector<std::uint32_t>& interfaces) {
   std::string why;
   if (!port.active) why += ", not active";
@@ -124,7 +122,7 @@ std::string gid_text(const Gid& gid) {
 
 Result<RdmaDevice> RdmaDevice::open(const Address& local, const std::string& name) {
   const Gid wanted = gid_of(local);
-  const auto interfaces = interfaces_with(wanted);
+  const auto interfaces = ANIC_TRY(interfaces_with(wanted));
   std::string seen;
   const auto [list, all] = ANIC_TRY(devices());
   for (ibv_device* device : all) {

@@ -29,8 +29,7 @@ std::uint64_t status_number(std::string_view name, int base) {
   return 0;
 }
 
-}  // namespace
-
+/// How much more memory this process may pin: RLIMIT_MEMLOCK, less what is pinned, or all (CAP_IPC_LOCK).
 std::uint64_t lockable_bytes() {
   if ((status_number("CapEff:", 16) >> CAP_IPC_LOCK & 1U) != 0) return UINT64_MAX;
   rlimit limit{};
@@ -38,6 +37,8 @@ std::uint64_t lockable_bytes() {
   const std::uint64_t pinned = status_number("VmPin:", 10) << 10U;
   return limit.rlim_cur > pinned ? limit.rlim_cur - pinned : 0;
 }
+
+}  // namespace
 
 Result<RdmaMemory> RdmaMemory::open(const RdmaDevice& device, std::size_t bytes, unsigned access) {
   if (const std::uint64_t most = lockable_bytes(); most < bytes) {

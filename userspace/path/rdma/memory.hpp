@@ -41,7 +41,4 @@ class RdmaMemory final {
   std::uint64_t registration_ns_ = 0;
 };
 
-/// How much more memory this process may pin: RLIMIT_MEMLOCK, less what is pinned, or all (CAP_IPC_LOCK).
-std::uint64_t lockable_bytes();
-
 }  // namespace agentnic::path

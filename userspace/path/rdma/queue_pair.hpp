@@ -62,8 +62,6 @@ std::string completion_text(const Completion& completion);
 /// pair is in the state ERROR: all that was under way completes as flushed, and nothing more goes over it.
 class QueuePair final {
  public:
-  /// RESET, then INIT: messages can be waited for. `remote_access`: IBV_ACCESS_REMOTE_*, what the peer may
-  /// do.
   QueuePair(QueuePair&&) noexcept = default;
   QueuePair& operator=(QueuePair&& other) noexcept;
   QueuePair(const QueuePair&) = delete;

@@ -32,7 +32,6 @@ class UringPump final {
   ~UringPump() = default;
 
   [[nodiscard]] std::uint32_t buffers() const noexcept { return buffers_; }
-  [[nodiscard]] std::size_t buffer_bytes() const noexcept { return bytes_; }
   [[nodiscard]] std::span<std::byte> buffer(std::uint32_t number) noexcept {
     return {memory_.get() + number * bytes_, bytes_};
   }
