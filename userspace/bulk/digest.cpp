@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bulk/digest.hpp"
 
-#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <algorithm>

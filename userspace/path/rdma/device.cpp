@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <span>
+#include <vector>
 
 namespace agentnic::path {
 namespace {
@@ -86,14 +87,12 @@ Result<std::vector<std::uint32_t>> interfaces_with(const Gid& address) {
 /// shared), with the addresses of each; the index of the interface tells them apart unless two namespaces
 /// have the same address at the same index.
 std::string refusal(const RdmaPort& port, const Gid& wanted, const std::vector<std::uint32_t>& interfaces) {
-  std::string why;
-  if (!port.active) why += ", not active";
-  if (port.gid == wanted && port.ifindex != 0 &&
-      std::ranges::find(interfaces, port.ifindex) == interfaces.end())
-    why += ", of another network namespace";
-  return port.gid == wanted && why.empty()
-             ? ""
-             : fmt::format("{} port {} ({}{})", port.device, port.port, gid_text(port.gid), why);
+  const bool has_address = port.gid == wanted;
+  const bool is_elsewhere =
+      has_address && port.ifindex != 0 && std::ranges::find(interfaces, port.ifindex) == interfaces.end();
+  if (has_address && port.active && !is_elsewhere) return "";
+  return fmt::format("{} port {} ({}{}{})", port.device, port.port, gid_text(port.gid),
+                     port.active ? "" : ", not active", is_elsewhere ? ", of another network namespace" : "");
 }
 
 }  // namespace
