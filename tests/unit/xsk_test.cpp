@@ -82,10 +82,15 @@ TEST_CASE("umem: the pool gives each frame once, and all that do not begin in fi
 TEST_CASE("xsk: shapes that cannot be are refused") {
   CHECK(path::check_shape({}, 1));
   CHECK(path::check_shape({.frames = 256}, 1));
-  CHECK(path::check_shape({}, 16));
+  CHECK(path::check_shape({}, 12));
   CHECK_FALSE(path::check_shape({}, 0));
   CHECK_FALSE(path::check_shape({}, 65));
-  CHECK_FALSE(path::check_shape({}, 64));  // 48 frames each
+  for (const std::size_t queues : {13, 16, 64}) {  // each would have 118 frames or fewer to receive into
+    const auto few = path::check_shape({}, queues);
+    REQUIRE_FALSE(few);
+    CHECK(few.error().hint == (queues < 64 ? "4096 are enough" : "16384 are enough"));
+    CHECK(path::check_shape({.frames = queues < 64 ? 4096U : 16384U}, queues));
+  }
   CHECK_FALSE(path::check_shape({.frames = 1000}, 1));
   CHECK_FALSE(path::check_shape({.frames = 0}, 1));
   CHECK_FALSE(path::check_shape({.frames = 1U << 31U}, 1));
@@ -121,7 +126,7 @@ TEST_CASE("wire: what is no request is refused") {
     CHECK(path::read_ask(std::span(message).first(length)).error().exit == Exit::BadInput);
   message.push_back({});
   CHECK_FALSE(path::read_ask(message));
-  ask.version = 2;
+  ask.version = path::kXskWireVersion + 1;
   CHECK_FALSE(path::read_ask(bytes_of(ask)));
   ask = usual_ask();
   std::memset(ask.service, 'x', sizeof(ask.service));  // without an end

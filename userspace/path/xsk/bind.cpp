@@ -71,8 +71,8 @@ Status set(int fd, int level, int option, const void* value, socklen_t size, con
   return {};
 }
 
-/// Descriptors of the rings, and of the memory for the first socket: the others share its own.
-Result<UniqueFd> make_socket(const XskShape& shape, const Mapping* memory) {
+/// With rings, and with the memory for the first of all: the others share its own.
+Result<UniqueFd> make_socket(const XskShape& shape, std::initializer_list<int> rings, const Mapping* memory) {
   constexpr const char* kWhat = "make an AF_XDP socket";
   UniqueFd fd(::socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
   if (!fd) return fail_errno(errno, kWhat, errno == EPERM ? "this takes CAP_NET_RAW: run as root" : "");
@@ -84,7 +84,7 @@ Result<UniqueFd> make_socket(const XskShape& shape, const Mapping* memory) {
     ANIC_TRY(set(fd.get(), SOL_XDP, XDP_UMEM_REG, &area, sizeof(area),
                  fmt::format("give the kernel {} bytes of memory for frames", area.len)));
   }
-  for (const int ring : {XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING, XDP_RX_RING, XDP_TX_RING})
+  for (const int ring : rings)
     ANIC_TRY(set(fd.get(), SOL_XDP, ring, &shape.frames, sizeof(shape.frames), kWhat));
   ANIC_TRY(set_busy_poll(
       fd.get(), {.us = shape.busy_poll_us, .budget = static_cast<std::uint16_t>(shape.busy_budget)}));
@@ -92,8 +92,9 @@ Result<UniqueFd> make_socket(const XskShape& shape, const Mapping* memory) {
 }
 
 /// Before the bind: a zero-copy driver takes its first buffers there.
-Result<XskRings> fill(int fd, const XskShape& shape, std::size_t number, std::size_t count) {
-  XskRings rings = ANIC_TRY(XskRings::map(fd, shape.frames));
+Result<XskRings> fill(const XskQueueGrant& one, const XskShape& shape, std::size_t number,
+                      std::size_t count) {
+  XskRings rings = ANIC_TRY(XskRings::map(one.socket.get(), one.transmit.get(), shape.frames));
   const std::uint32_t level = xsk_fill_level(shape, count);
   std::uint32_t index = 0;
   xsk_ring_prod__reserve(&rings.fill, level, &index);
@@ -168,8 +169,9 @@ Status check_shape(const XskShape& shape, std::size_t queues) {
   if (!std::has_single_bit(shape.frames) || shape.frames < kXskFramesMin || shape.frames > kXskFramesMax)
     return fail(Exit::BadInput, fmt::format("{} frames: powers of two from {} to {} are possible",
                                             shape.frames, kXskFramesMin, kXskFramesMax));
-  if (xsk_fill_level(shape, queues) < 2 * kXskBatch)
-    return fail(Exit::BadInput, fmt::format("{} frames are too few for {} queues", shape.frames, queues));
+  if (xsk_fill_level(shape, queues) < kXskReceivingMin)
+    return fail(Exit::BadInput, fmt::format("{} frames are too few for {} queues", shape.frames, queues),
+                fmt::format("{} are enough", std::bit_ceil(queues * kXskReceivingMin * 4 / 3)));
   if (shape.frame_bytes != 2048 && shape.frame_bytes != 4096)
     return fail(Exit::BadInput,
                 fmt::format("frames of {} bytes: 2048 and 4096 are possible", shape.frame_bytes));
@@ -195,10 +197,15 @@ Result<XskGrant> bind_xsk(const XskBindOptions& options) {
       ANIC_TRY(Mapping::map(made.memory.get(), area_bytes(options.shape), 0, "map the memory of frames"));
   for (std::size_t number = 0; number < options.count; ++number) {
     XskQueueGrant one;
-    one.socket = ANIC_TRY(make_socket(options.shape, number == 0 ? &memory : nullptr));
-    one.rings = ANIC_TRY(fill(one.socket.get(), options.shape, number, options.count));
+    one.socket =
+        ANIC_TRY(make_socket(options.shape, {XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING, XDP_RX_RING},
+                             number == 0 ? &memory : nullptr));
+    one.transmit = ANIC_TRY(make_socket(options.shape, {XDP_TX_RING}, nullptr));
+    one.rings = ANIC_TRY(fill(one, options.shape, number, options.count));
     const int shared_fd = number == 0 ? -1 : made.queues.front().socket.get();
     one.queue = ANIC_TRY(bind_to_one(one.socket.get(), shared_fd, options, made.ifindex, left));
+    std::vector<std::uint32_t> same = {one.queue};
+    ANIC_TRY(bind_to_one(one.transmit.get(), one.socket.get(), options, made.ifindex, same));
     xdp_options obtained{};
     socklen_t size = sizeof(obtained);
     if (::getsockopt(one.socket.get(), SOL_XDP, XDP_OPTIONS, &obtained, &size) == 0)
@@ -214,7 +221,8 @@ Status can_hand_over() {
       bind_xsk({.ifname = "lo", .queues = {0}, .shape = {.frames = kXskFramesMin, .bind = XskBind::Copy}});
   if (!made && made.error().exit == Exit::Unsupported) return fail(made.error());
   if (!made) return {};  // somebody else has that queue, say: nothing is found out here
-  const auto again = XskRings::map(made->queues.front().socket.get(), made->shape.frames);
+  const XskQueueGrant& one = made->queues.front();
+  const auto again = XskRings::map(one.socket.get(), one.transmit.get(), made->shape.frames);
   if (again) return {};
   return fail(Exit::Unsupported,
               "hand AF_XDP sockets over: this kernel lets nobody map the rings of a bound one",

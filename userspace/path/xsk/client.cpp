@@ -22,9 +22,7 @@ Result<XskClient> XskClient::adopt(XskGrant grant) {
   const std::uint32_t receiving = xsk_fill_level(grant.shape, count) * static_cast<std::uint32_t>(count);
   made.memory_ = std::make_unique<Umem>(ANIC_TRY(Umem::map(grant.memory.get(), grant.shape, receiving)));
   for (std::size_t number = 0; number < count; ++number) {
-    XskQueueGrant& one = grant.queues[number];
-    made.sockets_.push_back(ANIC_TRY(XskSocket::adopt(
-        grant, number, std::move(one.socket), std::move(one.page), std::move(one.rings), *made.memory_)));
+    made.sockets_.push_back(ANIC_TRY(XskSocket::adopt(grant, number, *made.memory_)));
   }
   made.grant_ = std::move(grant);
   return made;

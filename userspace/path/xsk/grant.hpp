@@ -24,7 +24,7 @@ enum class XskBind : std::uint32_t {
 
 /// The memory of an owner (UMEM) and what its sockets are to do.
 struct XskShape {
-  std::uint32_t frames = 4096;       ///< of all queues; a power of two, kXskFramesMin to kXskFramesMax
+  std::uint32_t frames = 2048;       ///< of all queues; a power of two, kXskFramesMin to kXskFramesMax
   std::uint32_t frame_bytes = 2048;  ///< 2048 or 4096; 256 of them XDP keeps as headroom
   XskBind bind = XskBind::Auto;
   bool multi_buffer = false;       ///< packets longer than a frame, in several (XDP_USE_SG, Linux 6.6)
@@ -32,19 +32,23 @@ struct XskShape {
   std::uint32_t busy_budget = 64;  ///< packets of one poll (SO_BUSY_POLL_BUDGET)
 };
 
-inline constexpr std::uint32_t kXskBatch = 64;  ///< frames that one look brings at most
+inline constexpr std::uint32_t kXskBatch = 64;                    ///< frames that one look brings at most
+inline constexpr std::uint32_t kXskReceivingMin = 2 * kXskBatch;  ///< frames to receive into, of each queue
 inline constexpr std::uint32_t kXskFramesMin = 256;
 inline constexpr std::uint32_t kXskFramesMax = 1 << 18;
 inline constexpr std::uint32_t kXskHeadroom = 256;  ///< XDP_PACKET_HEADROOM
 inline constexpr std::size_t kXskQueuesMax = 64;    ///< of one owner
 
-/// Of one receive queue.
+/// Of one receive queue. A socket receives, another one sends: for each packet that comes, the kernel writes
+/// into the first one's lines on another CPU, and its owner would write into them for each that goes.
 struct XskQueueGrant {
   std::uint32_t queue = 0;
   bool zero_copy = false;  ///< read back from the kernel
-  UniqueFd socket;         ///< bound; all four rings are as long as there are frames
+  UniqueFd socket;         ///< receives; bound, with the fill and the completion ring of the queue
+  UniqueFd transmit;       ///< sends; bound to the same queue, and shares those rings
   UniqueFd page;           ///< bpf/abi/owner.h; none: XDP redirects all that fits into ANIC_XSK_FRAME_MAX
-  std::optional<XskRings> rings;  ///< of who made it; before Linux 6.4 nobody else can map them
+  std::optional<XskRings> rings;  ///< as long as there are frames, each; of who made them: before Linux 6.4
+                                  ///< nobody else can map them
 };
 
 struct XskGrant {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// The four rings of an AF_XDP socket, mapped from its descriptor, whoever made it. libxdp's own sockets
-/// cannot be made of a descriptor; its accessors to rings are used.
+/// The four rings of a queue, mapped from the descriptors of its AF_XDP sockets, whoever made them. libxdp's
+/// own sockets cannot be made of a descriptor; its accessors to rings are used.
 
 #include <xdp/xsk.h>
 
@@ -17,7 +17,7 @@ namespace agentnic::path {
 class XskRings final {
  public:
   /// `entries`: of each ring.
-  static Result<XskRings> map(int socket_fd, std::uint32_t entries);
+  static Result<XskRings> map(int receiving_fd, int sending_fd, std::uint32_t entries);
 
   xsk_ring_prod fill{};
   xsk_ring_cons completion{};

@@ -24,6 +24,14 @@ std::uint32_t between(const std::uint32_t* producer, const std::uint32_t* consum
   return __atomic_load_n(producer, __ATOMIC_ACQUIRE) - __atomic_load_n(consumer, __ATOMIC_ACQUIRE);
 }
 
+/// Zeros of one that does not say.
+xdp_statistics statistics(int fd) noexcept {
+  xdp_statistics found{};
+  socklen_t size = sizeof(found);
+  if (::getsockopt(fd, SOL_XDP, XDP_STATISTICS, &found, &size) != 0) return {};
+  return found;
+}
+
 bool continues(const xdp_desc& frame) noexcept { return (frame.options & kXskContinues) != 0; }
 
 }  // namespace
@@ -33,14 +41,17 @@ std::span<xdp_desc> first_packet(std::span<xdp_desc> frames) noexcept {
   return frames.first(static_cast<std::size_t>(last - frames.begin()) + (last == frames.end() ? 0 : 1));
 }
 
-Result<XskSocket> XskSocket::adopt(const XskGrant& grant, std::size_t number, UniqueFd socket, UniqueFd page,
-                                   std::optional<XskRings> rings, Umem& memory) {
+Result<XskSocket> XskSocket::adopt(XskGrant& grant, std::size_t number, Umem& memory) {
+  XskQueueGrant& own = grant.queues[number];
   XskSocket made;
   made.memory_ = &memory;
-  made.socket_ = std::move(socket);
-  made.rings_ = rings ? std::move(*rings) : ANIC_TRY(XskRings::map(made.socket_.get(), grant.shape.frames));
-  made.queue_ = grant.queues[number].queue;
-  made.zero_copy_ = grant.queues[number].zero_copy;
+  made.socket_ = std::move(own.socket);
+  made.transmit_ = std::move(own.transmit);
+  made.rings_ = own.rings
+                    ? std::move(*own.rings)
+                    : ANIC_TRY(XskRings::map(made.socket_.get(), made.transmit_.get(), grant.shape.frames));
+  made.queue_ = own.queue;
+  made.zero_copy_ = own.zero_copy;
   made.busy_poll_ = grant.shape.busy_poll_us != 0;
   made.level_ = made.receiving_ = xsk_fill_level(grant.shape, grant.queues.size());
   const std::uint32_t of_frame = grant.shape.frame_bytes - kXskHeadroom;
@@ -49,7 +60,7 @@ Result<XskSocket> XskSocket::adopt(const XskGrant& grant, std::size_t number, Un
     longest = grant.mtu + kLinkBytes;
     made.frames_per_packet_ = (longest + of_frame - 1) / of_frame;
   }
-  if (page) made.page_ = ANIC_TRY(OwnerPage::open(page.get(), made.room(), longest));
+  if (own.page) made.page_ = ANIC_TRY(OwnerPage::open(own.page.get(), made.room(), longest));
   return made;
 }
 
@@ -165,7 +176,7 @@ bool XskSocket::flush() noexcept {
   // Copy mode sends inside the call, 32 frames at most; EAGAIN says that there are more.
   for (std::uint32_t tries = 0; kick_ && tries < memory_->frames() / kFramesPerKick; ++tries) {
     kick_ = (busy_poll_ || xsk_ring_prod__needs_wakeup(&rings_.tx) != 0) &&
-            ::sendto(socket_.get(), nullptr, 0, MSG_DONTWAIT, nullptr, 0) < 0;
+            ::sendto(transmit_.get(), nullptr, 0, MSG_DONTWAIT, nullptr, 0) < 0;
     later = !kick_;
     if (kick_ && errno != EAGAIN) {
       ++counters_.refused_kicks;
@@ -214,14 +225,12 @@ void XskSocket::settle() noexcept {
 }
 
 XskLosses XskSocket::losses() const noexcept {
-  xdp_statistics stats{};
-  socklen_t size = sizeof(stats);
-  if (::getsockopt(socket_.get(), SOL_XDP, XDP_STATISTICS, &stats, &size) != 0) return {};
-  return {.rx_dropped = stats.rx_dropped,
-          .rx_ring_full = stats.rx_ring_full,
-          .fill_ring_empty = stats.rx_fill_ring_empty_descs,
-          .rx_invalid = stats.rx_invalid_descs,
-          .tx_invalid = stats.tx_invalid_descs};
+  const xdp_statistics received = statistics(socket_.get());
+  return {.rx_dropped = received.rx_dropped,
+          .rx_ring_full = received.rx_ring_full,
+          .fill_ring_empty = received.rx_fill_ring_empty_descs,
+          .rx_invalid = received.rx_invalid_descs,
+          .tx_invalid = statistics(transmit_.get()).tx_invalid_descs};
 }
 
 XskOccupancy XskSocket::occupancy() const noexcept {

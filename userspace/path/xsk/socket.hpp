@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// Path B: one AF_XDP socket that owns one receive queue.
+/// Path B: what owns one receive queue, an AF_XDP socket that receives and one that sends.
 
 #include <cstddef>
 #include <cstdint>
@@ -57,8 +57,8 @@ inline constexpr std::uint32_t kXskContinues = 1;
 /// the socket was bound for several buffers.
 class XskSocket final {
  public:
-  static Result<XskSocket> adopt(const XskGrant& grant, std::size_t number, UniqueFd socket, UniqueFd page,
-                                 std::optional<XskRings> rings, Umem& memory);
+  /// Takes what the grant has of its queue number `number`.
+  static Result<XskSocket> adopt(XskGrant& grant, std::size_t number, Umem& memory);
 
   /// Frames of whole packets; each is the caller's until it goes back through send() or recycle(). At most
   /// kXskBatch; valid until the next call.
@@ -105,7 +105,8 @@ class XskSocket final {
   static constexpr std::uint64_t kNoFrame = ~0ULL;
 
   Umem* memory_ = nullptr;
-  UniqueFd socket_;
+  UniqueFd socket_;    // receives
+  UniqueFd transmit_;  // sends
   XskRings rings_;
   std::optional<OwnerPage> page_;
   std::uint32_t queue_ = 0;

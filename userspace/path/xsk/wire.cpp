@@ -15,7 +15,8 @@ namespace agentnic::path {
 namespace {
 
 constexpr timeval kPatience = {.tv_sec = 10, .tv_usec = 0};
-constexpr std::size_t kDescriptorsMax = 1 + 2 * kXskQueuesMax;
+constexpr std::size_t kPerQueue = 3;
+constexpr std::size_t kDescriptorsMax = 1 + kPerQueue * kXskQueuesMax;  // SCM_MAX_FD of the kernel: 253
 
 template <std::size_t kSize>
 void put(char (&to)[kSize], const std::string& text) {
@@ -109,7 +110,7 @@ Result<UniqueFd> connect_to(const std::string& path) {
 
 Result<XskGrant> grant_of(const XskAnswer& answer, const XskShape& shape, std::vector<UniqueFd> descriptors) {
   if (answer.queues == 0 || answer.queues > kXskQueuesMax ||
-      descriptors.size() != 1 + 2 * std::size_t{answer.queues})
+      descriptors.size() != 1 + kPerQueue * answer.queues)
     return fail(Exit::Failed,
                 fmt::format("{} queues came with {} descriptors", answer.queues, descriptors.size()));
   XskGrant made;
@@ -123,8 +124,10 @@ Result<XskGrant> grant_of(const XskAnswer& answer, const XskShape& shape, std::v
     XskQueueGrant one;
     one.queue = answer.queue[i];
     one.zero_copy = answer.zero_copy[i] != 0;
-    one.socket = std::move(descriptors[1 + 2 * i]);
-    one.page = std::move(descriptors[2 + 2 * i]);
+    const std::size_t first = 1 + kPerQueue * i;
+    one.socket = std::move(descriptors[first]);
+    one.transmit = std::move(descriptors[first + 1]);
+    one.page = std::move(descriptors[first + 2]);
     made.queues.push_back(std::move(one));
   }
   return made;
@@ -201,8 +204,8 @@ Status send_grant(int connection_fd, const XskGrant& grant) {
   for (std::size_t i = 0; i < grant.queues.size(); ++i) {
     answer.queue[i] = grant.queues[i].queue;
     answer.zero_copy[i] = grant.queues[i].zero_copy ? 1 : 0;
-    descriptors.push_back(grant.queues[i].socket.get());
-    descriptors.push_back(grant.queues[i].page.get());
+    for (const UniqueFd* fd : {&grant.queues[i].socket, &grant.queues[i].transmit, &grant.queues[i].page})
+      descriptors.push_back(fd->get());
   }
   return send(connection_fd, bytes_of(answer), descriptors);
 }

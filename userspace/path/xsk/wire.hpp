@@ -2,8 +2,9 @@
 #pragma once
 
 /// How an unprivileged program gets AF_XDP sockets from `agentnic-load serve`: one message each way over a
-/// unix socket of type SOCK_SEQPACKET. The answer brings descriptors (SCM_RIGHTS): the memory first, then the
-/// socket and the page of each queue. Fixed layouts in the host's byte order: both ends are on one machine.
+/// unix socket of type SOCK_SEQPACKET. The answer brings descriptors (SCM_RIGHTS): the memory first, then of
+/// each queue the socket that receives, the one that sends, and the page. Fixed layouts in the host's byte
+/// order: both ends are on one machine.
 
 #include <cstdint>
 #include <string>
@@ -15,7 +16,7 @@
 
 namespace agentnic::path {
 
-inline constexpr std::uint32_t kXskWireVersion = 1;
+inline constexpr std::uint32_t kXskWireVersion = 2;
 inline constexpr std::uint32_t kXskAnyQueue = 0xffffffff;
 
 struct XskAsk {
