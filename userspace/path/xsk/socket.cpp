@@ -90,6 +90,7 @@ std::span<xdp_desc> XskSocket::receive() noexcept {
   std::uint32_t packets = 0;
   for (std::uint32_t i = 0; i < seen; ++i) {
     batch_[i] = *xsk_ring_cons__rx_desc(&rings_.rx, index + i);
+    memory_->prefetch(batch_[i].addr);
     if (continues(batch_[i])) continue;
     count = i + 1;
     ++packets;

@@ -46,6 +46,14 @@ class Umem final {
     return address >> shift_ << shift_;
   }
 
+  /// Begins to fetch what another CPU has written into a frame: the headers, and as much of what follows as a
+  /// processor does not fetch by itself.
+  void prefetch(std::uint64_t address) const noexcept {
+    constexpr std::uint64_t kLine = 64;
+    __builtin_prefetch(data(address));
+    __builtin_prefetch(data(address + kLine));
+  }
+
   /// From the pool to `to`; the pool must not be empty.
   std::uint64_t take(FrameAt to) noexcept;
   /// Moves a frame. False, and nothing is changed, when it is not there: it was given back twice, or is
