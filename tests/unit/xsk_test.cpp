@@ -2,6 +2,8 @@
 // What of path B needs no AF_XDP socket: memory, shapes, messages.
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
@@ -29,9 +31,14 @@ std::span<const std::byte> bytes_of(const Message& message) {
   return std::as_bytes(std::span(&message, 1));
 }
 
+ino_t inode_of(int fd) {
+  struct stat found{};
+  return ::fstat(fd, &found) == 0 ? found.st_ino : 0;
+}
+
 path::XskAsk usual_ask() {
   path::XskAsk ask;
-  ask.frames = 4096;
+  ask.frames = path::XskShape{}.frames;
   ask.frame_bytes = 2048;
   ask.busy_budget = 64;
   std::strcpy(ask.service, "gateway");
@@ -163,6 +170,56 @@ TEST_CASE("wire: a refusal comes with its words and its exit, cut where they are
   CHECK(answer.exit == 3);
   CHECK(std::string(answer.what).size() == sizeof(answer.what) - 1);
   CHECK(std::string(answer.hint) == "try that");
+}
+
+TEST_CASE("wire: descriptors come in their order: the memory, then what receives, what sends and the page") {
+  constexpr std::size_t kQueues = 2;
+  constexpr std::size_t kDescriptors = 1 + 3 * kQueues;
+  std::vector<ino_t> sent;
+  const auto one = [&] {
+    UniqueFd fd(::memfd_create("one", MFD_CLOEXEC));
+    REQUIRE(fd);
+    sent.push_back(inode_of(fd.get()));
+    return fd;
+  };
+  path::XskGrant grant;
+  grant.ifname = "eth1";
+  grant.memory = one();
+  for (std::uint32_t queue = 0; queue < kQueues; ++queue) {
+    path::XskQueueGrant& made = grant.queues.emplace_back();
+    made.queue = 7 + queue;
+    made.socket = one();
+    made.transmit = one();
+    made.page = one();
+  }
+  int ends[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+  const UniqueFd here(ends[0]);
+  const UniqueFd there(ends[1]);
+  REQUIRE(path::send_grant(here.get(), grant));
+
+  path::XskAnswer answer;
+  alignas(cmsghdr) char control[CMSG_SPACE(kDescriptors * sizeof(int))] = {};
+  iovec part{&answer, sizeof(answer)};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof(control);
+  REQUIRE(::recvmsg(there.get(), &header, MSG_CMSG_CLOEXEC) == sizeof(answer));
+  CHECK(answer.version == path::kXskWireVersion);
+  CHECK(answer.queues == kQueues);
+  CHECK(answer.queue[1] == 8);
+  const cmsghdr* first = CMSG_FIRSTHDR(&header);
+  REQUIRE(first != nullptr);
+  REQUIRE(first->cmsg_len == CMSG_LEN(kDescriptors * sizeof(int)));
+  std::vector<ino_t> came;
+  for (std::size_t i = 0; i < kDescriptors; ++i) {
+    int fd = -1;
+    std::memcpy(&fd, CMSG_DATA(first) + i * sizeof(int), sizeof(int));
+    came.push_back(inode_of(UniqueFd(fd).get()));
+  }
+  CHECK(came == sent);
 }
 
 TEST_CASE("wire: where nobody listens, or it is no socket, the error says so") {

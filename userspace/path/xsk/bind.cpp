@@ -71,7 +71,9 @@ Status set(int fd, int level, int option, const void* value, socklen_t size, con
   return {};
 }
 
-/// With rings, and with the memory for the first of all: the others share its own.
+/// With rings, and with the memory for the first of all: the others share its own. Busy polling is asked for
+/// of each one; older kernels know only from what a socket receives which device to poll, so that one that
+/// sends does not, unless it is zero-copy.
 Result<UniqueFd> make_socket(const XskShape& shape, std::initializer_list<int> rings, const Mapping* memory) {
   constexpr const char* kWhat = "make an AF_XDP socket";
   UniqueFd fd(::socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
@@ -128,28 +130,40 @@ std::unexpected<Error> refused(const XskBindOptions& options, std::uint32_t queu
   return fail_errno(code, what);
 }
 
-/// Of those queues that are left, the first that nobody has.
-Result<std::uint32_t> bind_to_one(int fd, int shared_fd, const XskBindOptions& options, std::uint32_t ifindex,
-                                  std::vector<std::uint32_t>& left) {
+/// The memory is that of the socket `shared_fd`, unless that is -1. 0, or errno.
+int bind_at(int fd, int shared_fd, const XskShape& shape, std::uint32_t ifindex, std::uint32_t queue) {
   sockaddr_xdp address{};
   address.sxdp_family = AF_XDP;
   address.sxdp_ifindex = ifindex;
-  address.sxdp_flags = shared_fd < 0 ? flags_of(options.shape) : std::uint16_t{XDP_SHARED_UMEM};
+  address.sxdp_queue_id = queue;
+  address.sxdp_flags = shared_fd < 0 ? flags_of(shape) : std::uint16_t{XDP_SHARED_UMEM};
   address.sxdp_shared_umem_fd = shared_fd < 0 ? 0 : static_cast<std::uint32_t>(shared_fd);
+  return ::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ? 0 : errno;
+}
+
+/// Of those queues that are left, the first that nobody has.
+Result<std::uint32_t> bind_to_one(int fd, int shared_fd, const XskBindOptions& options, std::uint32_t ifindex,
+                                  std::vector<std::uint32_t>& left) {
   for (int tries = 0;; ++tries) {
     for (auto queue = left.begin(); queue != left.end(); ++queue) {
-      address.sxdp_queue_id = *queue;
-      if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
+      const int code = bind_at(fd, shared_fd, options.shape, ifindex, *queue);
+      if (code == 0) {
         const std::uint32_t found = *queue;
         left.erase(queue);
         return found;
       }
-      if (errno != EBUSY) return refused(options, *queue, errno);
+      if (code != EBUSY) return refused(options, *queue, code);
     }
     if (tries * kBusyPauseMs >= options.patience_ms || left.empty())
       return refused(options, left.empty() ? 0 : left.front(), EBUSY);
     std::this_thread::sleep_for(std::chrono::milliseconds(kBusyPauseMs));
   }
+}
+
+/// Of such a shape with as many frames as the queues need.
+std::uint32_t enough_frames(XskShape shape, std::size_t queues) {
+  while (xsk_fill_level(shape, queues) < kXskReceivingMin) shape.frames *= 2;
+  return shape.frames;
 }
 
 /// An AF_XDP socket does not say.
@@ -171,7 +185,7 @@ Status check_shape(const XskShape& shape, std::size_t queues) {
                                             shape.frames, kXskFramesMin, kXskFramesMax));
   if (xsk_fill_level(shape, queues) < kXskReceivingMin)
     return fail(Exit::BadInput, fmt::format("{} frames are too few for {} queues", shape.frames, queues),
-                fmt::format("{} are enough", std::bit_ceil(queues * kXskReceivingMin * 4 / 3)));
+                fmt::format("{} are enough", enough_frames(shape, queues)));
   if (shape.frame_bytes != 2048 && shape.frame_bytes != 4096)
     return fail(Exit::BadInput,
                 fmt::format("frames of {} bytes: 2048 and 4096 are possible", shape.frame_bytes));
@@ -185,8 +199,8 @@ Result<XskGrant> bind_xsk(const XskBindOptions& options) {
   ANIC_TRY(check_shape(options.shape, options.count));
   std::vector<std::uint32_t> left = options.queues;
   if (left.size() < options.count)
-    return fail(Exit::BadInput, fmt::format("{} AF_XDP sockets on {} queues of {}", options.count,
-                                            left.size(), options.ifname));
+    return fail(Exit::BadInput,
+                fmt::format("{} of {} queues of {}", options.count, left.size(), options.ifname));
   XskGrant made;
   made.ifname = options.ifname;
   made.ifindex = ::if_nametoindex(options.ifname.c_str());
@@ -204,8 +218,10 @@ Result<XskGrant> bind_xsk(const XskBindOptions& options) {
     one.rings = ANIC_TRY(fill(one, options.shape, number, options.count));
     const int shared_fd = number == 0 ? -1 : made.queues.front().socket.get();
     one.queue = ANIC_TRY(bind_to_one(one.socket.get(), shared_fd, options, made.ifindex, left));
-    std::vector<std::uint32_t> same = {one.queue};
-    ANIC_TRY(bind_to_one(one.transmit.get(), one.socket.get(), options, made.ifindex, same));
+    const int code = bind_at(one.transmit.get(), one.socket.get(), options.shape, made.ifindex, one.queue);
+    if (code != 0)
+      return fail_errno(code, fmt::format("bind the AF_XDP socket that sends to queue {} of {}", one.queue,
+                                          options.ifname));
     xdp_options obtained{};
     socklen_t size = sizeof(obtained);
     if (::getsockopt(one.socket.get(), SOL_XDP, XDP_OPTIONS, &obtained, &size) == 0)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// An owner of AF_XDP sockets: one memory, and a socket for each of its queues. One thread; a program with
+/// An owner of AF_XDP sockets: one memory, and sockets for each of its queues. One thread; a program with
 /// several workers has one for each.
 
 #include <array>

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace agentnic::path {
 namespace {
@@ -47,9 +48,10 @@ Result<XskSocket> XskSocket::adopt(XskGrant& grant, std::size_t number, Umem& me
   made.memory_ = &memory;
   made.socket_ = std::move(own.socket);
   made.transmit_ = std::move(own.transmit);
-  made.rings_ = own.rings
-                    ? std::move(*own.rings)
-                    : ANIC_TRY(XskRings::map(made.socket_.get(), made.transmit_.get(), grant.shape.frames));
+  const UniqueFd page = std::move(own.page);
+  auto rings = std::exchange(own.rings, std::nullopt);
+  made.rings_ = rings ? std::move(*rings)
+                      : ANIC_TRY(XskRings::map(made.socket_.get(), made.transmit_.get(), grant.shape.frames));
   made.queue_ = own.queue;
   made.zero_copy_ = own.zero_copy;
   made.busy_poll_ = grant.shape.busy_poll_us != 0;
@@ -60,7 +62,7 @@ Result<XskSocket> XskSocket::adopt(XskGrant& grant, std::size_t number, Umem& me
     longest = grant.mtu + kLinkBytes;
     made.frames_per_packet_ = (longest + of_frame - 1) / of_frame;
   }
-  if (own.page) made.page_ = ANIC_TRY(OwnerPage::open(own.page.get(), made.room(), longest));
+  if (page) made.page_ = ANIC_TRY(OwnerPage::open(page.get(), made.room(), longest));
   return made;
 }
 
@@ -221,8 +223,8 @@ void XskSocket::settle() noexcept {
   page_->lives();
   refused_ = page_->refused();
   if (!page_->waits()) return;
-  const XskLosses lost = losses();
-  page_->lost(lost.rx_dropped + lost.rx_ring_full);
+  const xdp_statistics received = statistics(socket_.get());
+  page_->lost(received.rx_dropped + received.rx_ring_full);
 }
 
 XskLosses XskSocket::losses() const noexcept {

@@ -16,7 +16,7 @@
 
 namespace agentnic::path {
 
-/// Losses that the kernel counts for a socket (XDP_STATISTICS).
+/// Losses that the kernel counts for the two sockets (XDP_STATISTICS).
 struct XskLosses {
   std::uint64_t rx_dropped = 0;  ///< for other reasons
   std::uint64_t rx_ring_full = 0;
@@ -120,7 +120,7 @@ class XskSocket final {
   std::uint64_t sampled_ = kNoFrame;  // of turnaround: the frame of the packet
   bool sample_leaves_ = false;        // its answer is queued
   bool kick_ = false;                 // the kernel has not taken everything that was queued
-  bool busy_poll_ = false;            // each look polls the device
+  bool busy_poll_ = false;            // each look at an empty ring polls the device
   bool zero_copy_ = false;
   bool gone_ = false;
   XskCounters counters_;

@@ -16,7 +16,8 @@ namespace {
 
 constexpr timeval kPatience = {.tv_sec = 10, .tv_usec = 0};
 constexpr std::size_t kPerQueue = 3;
-constexpr std::size_t kDescriptorsMax = 1 + kPerQueue * kXskQueuesMax;  // SCM_MAX_FD of the kernel: 253
+constexpr std::size_t kDescriptorsMax = 1 + kPerQueue * kXskQueuesMax;
+static_assert(kDescriptorsMax <= 253);  // SCM_MAX_FD of the kernel
 
 template <std::size_t kSize>
 void put(char (&to)[kSize], const std::string& text) {
