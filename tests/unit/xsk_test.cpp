@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
@@ -174,7 +173,6 @@ TEST_CASE("wire: a refusal comes with its words and its exit, cut where they are
 
 TEST_CASE("wire: descriptors come in their order: the memory, then what receives, what sends and the page") {
   constexpr std::size_t kQueues = 2;
-  constexpr std::size_t kDescriptors = 1 + 3 * kQueues;
   std::vector<ino_t> sent;
   const auto one = [&] {
     UniqueFd fd(::memfd_create("one", MFD_CLOEXEC));
@@ -198,27 +196,15 @@ TEST_CASE("wire: descriptors come in their order: the memory, then what receives
   const UniqueFd there(ends[1]);
   REQUIRE(path::send_grant(here.get(), grant));
 
-  path::XskAnswer answer;
-  alignas(cmsghdr) char control[CMSG_SPACE(kDescriptors * sizeof(int))] = {};
-  iovec part{&answer, sizeof(answer)};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof(control);
-  REQUIRE(::recvmsg(there.get(), &header, MSG_CMSG_CLOEXEC) == sizeof(answer));
-  CHECK(answer.version == path::kXskWireVersion);
-  CHECK(answer.queues == kQueues);
-  CHECK(answer.queue[1] == 8);
-  const cmsghdr* first = CMSG_FIRSTHDR(&header);
-  REQUIRE(first != nullptr);
-  REQUIRE(first->cmsg_len == CMSG_LEN(kDescriptors * sizeof(int)));
-  std::vector<ino_t> came;
-  for (std::size_t i = 0; i < kDescriptors; ++i) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(first) + i * sizeof(int), sizeof(int));
-    came.push_back(inode_of(UniqueFd(fd).get()));
-  }
+  const auto got = path::receive_grant(there.get(), "here", {});
+  REQUIRE(got);
+  CHECK(got->ifname == "eth1");
+  REQUIRE(got->queues.size() == kQueues);
+  CHECK(got->queues[1].queue == 8);
+  std::vector<ino_t> came = {inode_of(got->memory.get())};
+  for (const path::XskQueueGrant& queue : got->queues)
+    for (const UniqueFd* fd : {&queue.socket, &queue.transmit, &queue.page})
+      came.push_back(inode_of(fd->get()));
   CHECK(came == sent);
 }
 

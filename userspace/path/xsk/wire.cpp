@@ -154,8 +154,12 @@ Result<XskClient> connect_xsk(const std::string& path, const XskRequest& request
   put(ask.service, request.service);
   const UniqueFd connection = ANIC_TRY(connect_to(path));
   ANIC_TRY(send(connection.get(), bytes_of(ask), {}));
+  return XskClient::adopt(ANIC_TRY(receive_grant(connection.get(), path, request.shape)));
+}
+
+Result<XskGrant> receive_grant(int connection_fd, const std::string& path, const XskShape& shape) {
   XskAnswer answer;
-  auto descriptors = receive(connection.get(), answer);
+  auto descriptors = receive(connection_fd, answer);
   if (!descriptors) {
     descriptors.error().what = fmt::format("ask {} for AF_XDP sockets: {}", path, descriptors.error().what);
     return fail(std::move(descriptors.error()));
@@ -163,7 +167,7 @@ Result<XskClient> connect_xsk(const std::string& path, const XskRequest& request
   if (answer.exit != 0)
     return fail(answer.exit <= 3 ? static_cast<Exit>(answer.exit) : Exit::Failed, text_of(answer.what),
                 text_of(answer.hint));
-  return XskClient::adopt(ANIC_TRY(grant_of(answer, request.shape, std::move(*descriptors))));
+  return grant_of(answer, shape, std::move(*descriptors));
 }
 
 Result<XskRequest> read_ask(std::span<const std::byte> message) {

@@ -61,6 +61,8 @@ std::string xsk_socket_path(const std::string& ifname);
 
 /// Asks the daemon that listens at `path`. Its refusals come as they are, with their exit.
 Result<XskClient> connect_xsk(const std::string& path, const XskRequest& request);
+/// The answer of the daemon that listens at `path`, to who has asked for such a shape.
+Result<XskGrant> receive_grant(int connection_fd, const std::string& path, const XskShape& shape);
 
 // --- the daemon's end ---
 
